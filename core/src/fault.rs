@@ -1,0 +1,103 @@
+//! What can go wrong, and whose fault it was. No variant carries bytes from outside.
+
+use std::fmt;
+
+/// Why a connection had to end before its time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// The peer of a link broke the link protocol, or somebody between changed its bytes.
+    Link(LinkFault),
+    /// A message could not be finished; the connection is cut so that the other side can tell.
+    Cut,
+    /// The other side took or sent nothing for too long.
+    TimedOut,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Link(fault) => fault.fmt(f),
+            Fault::Cut => f.write_str("a message could not be finished"),
+            Fault::TimedOut => f.write_str("nothing moved for too long"),
+        }
+    }
+}
+
+impl From<LinkFault> for Fault {
+    fn from(fault: LinkFault) -> Self {
+        Fault::Link(fault)
+    }
+}
+
+/// A breach of the link protocol (docs/protocol.md). Each ends the link, and nothing of the record is acted on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LinkFault {
+    /// A WebSocket frame with reserved bits, an unknown opcode, or a length not in its shortest form.
+    WebSocketFrame,
+    /// A frame that should be masked is not, or the other way round.
+    WebSocketMask,
+    /// A text message: links carry binary ones only.
+    WebSocketText,
+    /// Fragments out of order, empty, or more than [`crate::limits::FRAGMENTS_MAX`].
+    WebSocketFragments,
+    /// A control frame that is fragmented or over 125 bytes.
+    WebSocketControl,
+    /// A message over [`crate::limits::MESSAGE_BYTES_MAX`].
+    MessageTooLong,
+    /// A token that does not verify.
+    Forged,
+    /// A record whose number is not the next one: repeated, reordered or dropped.
+    Sequence,
+    /// A plaintext over [`crate::limits::RECORD_PLAIN_BYTES_MAX`] or without a sequence number.
+    RecordLength,
+    /// A frame that does not parse.
+    Frame,
+    /// A frame on a stream on which it must not be.
+    FrameStream,
+    /// The first frame was not a HELLO of version 2, or there were two.
+    Hello,
+    /// DATA beyond the credit given.
+    OverCredit,
+    /// Credit beyond 2^31 - 1.
+    CreditOverflow,
+    /// DATA, END or a head where the stream's order forbids it.
+    StreamOrder,
+    /// More control frames a second, or resets a minute, than anyone needs.
+    Flood,
+    /// Nothing arrived for [`crate::limits::SILENCE`].
+    Silent,
+    /// The connection ended without a Close.
+    Lost,
+}
+
+impl LinkFault {
+    /// What to tell a person.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LinkFault::WebSocketFrame => "malformed WebSocket frame",
+            LinkFault::WebSocketMask => "WebSocket masking is wrong",
+            LinkFault::WebSocketText => "a text message on a link",
+            LinkFault::WebSocketFragments => "WebSocket fragments are wrong",
+            LinkFault::WebSocketControl => "malformed WebSocket control frame",
+            LinkFault::MessageTooLong => "a message is too long",
+            LinkFault::Forged => "a record does not verify",
+            LinkFault::Sequence => "a record is repeated, missing or out of order",
+            LinkFault::RecordLength => "a record has a wrong length",
+            LinkFault::Frame => "malformed frame",
+            LinkFault::FrameStream => "a frame on the wrong stream",
+            LinkFault::Hello => "no HELLO, a second one, or one of another version",
+            LinkFault::OverCredit => "more data than there was credit for",
+            LinkFault::CreditOverflow => "credit overflow",
+            LinkFault::StreamOrder => "frames of a stream out of order",
+            LinkFault::Flood => "too many control frames",
+            LinkFault::Silent => "nothing arrived for 25 s",
+            LinkFault::Lost => "the connection was lost",
+        }
+    }
+}
+
+impl fmt::Display for LinkFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

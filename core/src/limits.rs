@@ -1,0 +1,135 @@
+//! Every bound of the core: its name with its unit, its number, and why that number.
+
+use std::time::Duration;
+
+// ---- HTTP (docs/http.md) -------------------------------------------------------------------------------------------
+
+/// A request line; nginx and Apache take 8 KiB, and URLs that carry state are longer.
+pub const REQUEST_LINE_BYTES_MAX: usize = 16 * 1024;
+/// A head from a visitor or an app, with its lines' ends and the blank line.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Field lines in a head; browsers send some 20, proxies in front add as many.
+pub const HEAD_FIELDS_MAX: usize = 200;
+/// A head as it goes into a frame: what was received, and what an intermediary adds.
+pub const LINK_HEAD_BYTES_MAX: usize = 80 * 1024;
+/// Trailers of one message.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Extensions of one chunk; they carry nothing and are dropped.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 1024;
+/// Informational responses before a final one.
+pub const INTERIM_RESPONSES_MAX: u32 = 16;
+/// A request head has this long to be complete.
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
+/// A request body that we would take has to move within this.
+pub const BODY_STALL: Duration = Duration::from_secs(30);
+/// An idle keep-alive connection of a visitor closes after this; nginx's number.
+pub const VISITOR_IDLE: Duration = Duration::from_secs(75);
+/// A lingering connection reads and discards at most this long …
+pub const LINGER: Duration = Duration::from_secs(2);
+/// … and at most this much.
+pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// How long the app may neither take a request byte nor send one before its final head (`--response-timeout`).
+pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a visitor may take no byte of waiting output (`--send-timeout`).
+pub const SEND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// How often a request may pass one gateway before it is a loop (`Via`).
+pub const VIA_OWN_MAX: usize = 4;
+
+// ---- The connector's pool ------------------------------------------------------------------------------------------
+
+/// An idle connection to the app is kept this long: Node closes its own after 5 s.
+pub const TARGET_IDLE: Duration = Duration::from_secs(4);
+/// A request that is not idempotent only goes out on a connection that was idle for less than this.
+pub const TARGET_IDLE_UNSAFE: Duration = Duration::from_secs(1);
+/// A connection to the app has this long to open.
+pub const TARGET_DIAL_TIME: Duration = Duration::from_secs(10);
+
+// ---- Joining -------------------------------------------------------------------------------------------------------
+
+/// How far a join's time may be from the gateway's clock.
+pub const CLOCK_SKEW_SECS_MAX: u64 = 30;
+/// Signatures remembered at once; at one every 60 s from each of 1,000 connectors that is a thousand spare.
+pub const REPLAY_ENTRIES_MAX: usize = 65_536;
+/// Wrong proofs from one address …
+pub const LOCKOUT_FAILURES: u32 = 5;
+/// … within this time …
+pub const LOCKOUT_WINDOW: Duration = Duration::from_secs(120);
+/// … close joining to it for this long.
+pub const LOCKOUT_TIME: Duration = Duration::from_secs(600);
+/// Refused joins that one address may have in one burst …
+pub const JOIN_BURST: u32 = 10;
+/// … and how long it takes until one more is allowed.
+pub const JOIN_REFILL: Duration = Duration::from_secs(6);
+/// Addresses that a table of the above remembers.
+pub const ADDRESSES_MAX: usize = 16_384;
+/// Links that have not said HELLO yet, in all.
+pub const LINKS_WITHOUT_HELLO_MAX: usize = 64;
+/// … and how long each has for it.
+pub const HELLO_TIME: Duration = Duration::from_secs(5);
+/// A connector waits this long for the gateway's connection, and again for its answer to a join.
+pub const JOIN_TIME: Duration = Duration::from_secs(10);
+/// Connectors joined at once (`--max-connectors`).
+pub const CONNECTORS_MAX: usize = 1000;
+
+// ---- Links ---------------------------------------------------------------------------------------------------------
+
+/// The plaintext of one record.
+pub const RECORD_PLAIN_BYTES_MAX: usize = 131_072;
+/// What a sender fills a record to: Fernet is fastest near here, and a small frame waits for no more than this.
+pub const RECORD_FILL_BYTES: usize = 16 * 1024;
+/// One WebSocket message of a link over all its fragments.
+pub const MESSAGE_BYTES_MAX: usize = 131_200;
+/// Fragments of one message.
+pub const FRAGMENTS_MAX: u32 = 64;
+/// Body bytes in one DATA frame.
+pub const DATA_BYTES_MAX: usize = 16_384;
+/// The reason in a RESET.
+pub const REASON_BYTES_MAX: usize = 256;
+/// Streams open at once on a link, as HELLO says it.
+pub const STREAMS_MAX: u32 = 1024;
+/// The last stream a link opens before it says GOAWAY.
+pub const STREAM_ID_MAX: u32 = 1 << 31;
+/// The first window of a stream, each direction.
+pub const WINDOW_BYTES: u32 = 64 * 1024;
+/// The widest window of a stream.
+pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Credit beyond this is a protocol error.
+pub const CREDIT_BYTES_MAX: u32 = (1 << 31) - 1;
+/// A PING goes out this often.
+pub const PING_EVERY: Duration = Duration::from_secs(10);
+/// A link on which nothing arrived for this long has ended.
+pub const SILENCE: Duration = Duration::from_secs(25);
+/// PEERS goes out at most this often.
+pub const PEERS_EVERY: Duration = Duration::from_secs(1);
+/// Control frames that a peer may send in one second.
+pub const CONTROL_FRAMES_PER_SEC_MAX: u32 = 1000;
+/// Resets that a peer may send in one minute.
+pub const RESETS_PER_MINUTE_MAX: u32 = 10_000;
+/// Sealed output that may wait for the socket: four records.
+pub const LINK_OUTPUT_BYTES: usize = 4 * RECORD_FILL_BYTES;
+
+// ---- Buffers and turns ---------------------------------------------------------------------------------------------
+
+/// What waits in one direction of an exchange for a link to seal it.
+pub const MAILBOX_BYTES: usize = 64 * 1024;
+/// Plain output to a visitor or an app that may wait for the socket before more is rendered.
+pub const HTTP_OUTPUT_BYTES: usize = 64 * 1024;
+/// Bytes one `advance` works through before it asks to be called again.
+pub const TURN_BYTES: usize = 256 * 1024;
+/// Memory for the windows of all exchanges of a gateway (`--memory`).
+pub const GATEWAY_MEMORY_BYTES: usize = 256 * 1024 * 1024;
+/// The same of a connector.
+pub const CONNECTOR_MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+// ---- Coming and going ----------------------------------------------------------------------------------------------
+
+/// What is open gets this long when a process drains (`--drain`).
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// A secret shorter than this gets a warning.
+pub const SECRET_BYTES_GOOD: usize = 16;
+/// A secret longer than this is refused: it is a wrong file.
+pub const SECRET_BYTES_MAX: usize = 64 * 1024;
+/// A PIN made by us has this many characters.
+pub const PIN_CHARS: usize = 6;
+/// A fixed PIN shorter than this gets a warning.
+pub const PIN_CHARS_GOOD: usize = 10;

@@ -1,0 +1,168 @@
+//! Time as an argument: the core never asks a clock, it is told.
+//!
+//! Two times travel together in [`Now`]: a monotonic [`Instant`] for deadlines, and [`UnixSecs`] for what crosses
+//! the wire. Deadlines of one connection live in a [`Timers`] table, and each carries the reason ([`Why`]) that logs
+//! and transcripts show.
+
+use std::fmt;
+use std::ops::Add;
+use std::time::Duration;
+
+/// A point on a monotonic clock whose origin the runtime chose, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The instant `since_origin` after the runtime's origin; past 584 years it stays at the end of time.
+    pub fn from_origin(since_origin: Duration) -> Self {
+        Self(u64::try_from(since_origin.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    /// How long after the origin this is.
+    pub fn since_origin(self) -> Duration {
+        Duration::from_nanos(self.0)
+    }
+
+    /// How long after `earlier` this is; zero if it is not after.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates at the end of time.
+    fn add(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(Self::from_origin(wait).0))
+    }
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} ms", self.0 as f64 / 1e6)
+    }
+}
+
+/// Seconds since 1970-01-01T00:00:00Z, without leap seconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct UnixSecs(pub u64);
+
+/// What the clocks say, read once by the driver before it calls into the core.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Now {
+    /// Monotonic: for deadlines and durations.
+    pub mono: Instant,
+    /// Civil: for signatures, tokens and `Date`.
+    pub unix: UnixSecs,
+}
+
+/// Why a deadline was set.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Why {
+    /// A request head has to be complete.
+    Head,
+    /// A request body has to move.
+    Body,
+    /// An idle keep-alive connection closes.
+    Idle,
+    /// Waiting output has to be taken.
+    Send,
+    /// A closing connection stops reading what is still on its way.
+    Linger,
+    /// The app has to take or send a byte before its final head.
+    Response,
+    /// A new link has to say HELLO, or a handshake to be answered.
+    Hello,
+    /// The next PING is due.
+    Ping,
+    /// Nothing came over the link for too long.
+    Silence,
+    /// The next snapshot of PEERS may be sent.
+    Peers,
+    /// The connector dials again.
+    Dial,
+    /// What is open has had its time to finish.
+    Drain,
+}
+
+impl Why {
+    const COUNT: usize = Why::Drain as usize + 1;
+    const ALL: [Why; Why::COUNT] = [
+        Why::Head,
+        Why::Body,
+        Why::Idle,
+        Why::Send,
+        Why::Linger,
+        Why::Response,
+        Why::Hello,
+        Why::Ping,
+        Why::Silence,
+        Why::Peers,
+        Why::Dial,
+        Why::Drain,
+    ];
+}
+
+/// The deadlines of one connection: at most one for each reason.
+#[derive(Clone, Debug, Default)]
+pub struct Timers {
+    at: [Option<Instant>; Why::COUNT],
+}
+
+impl Timers {
+    /// Sets the deadline for `why`, in place of an earlier one for the same reason.
+    pub fn set(&mut self, why: Why, at: Instant) {
+        self.at[why as usize] = Some(at);
+    }
+
+    /// Sets the deadline for `why` unless one is set already.
+    pub fn set_once(&mut self, why: Why, at: Instant) {
+        self.at[why as usize].get_or_insert(at);
+    }
+
+    /// Forgets the deadline for `why`.
+    pub fn clear(&mut self, why: Why) {
+        self.at[why as usize] = None;
+    }
+
+    /// Whether a deadline for `why` is set.
+    pub fn is_set(&self, why: Why) -> bool {
+        self.at[why as usize].is_some()
+    }
+
+    /// Whether the deadline for `why` has come; it stays set until cleared or set anew.
+    pub fn is_due(&self, why: Why, now: Instant) -> bool {
+        self.at[why as usize].is_some_and(|at| at <= now)
+    }
+
+    /// The earliest deadline and its reason.
+    pub fn next(&self) -> Option<(Instant, Why)> {
+        Why::ALL.into_iter().filter_map(|why| Some((self.at[why as usize]?, why))).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_earliest_deadline_comes_first_with_its_reason() {
+        let mut timers = Timers::default();
+        let origin = Instant::default();
+        timers.set(Why::Ping, origin + Duration::from_secs(10));
+        timers.set(Why::Silence, origin + Duration::from_secs(25));
+        assert_eq!(timers.next(), Some((origin + Duration::from_secs(10), Why::Ping)));
+        timers.clear(Why::Ping);
+        assert_eq!(timers.next(), Some((origin + Duration::from_secs(25), Why::Silence)));
+        assert!(!timers.is_due(Why::Silence, origin + Duration::from_secs(24)));
+        assert!(timers.is_due(Why::Silence, origin + Duration::from_secs(25)));
+    }
+
+    #[test]
+    fn every_reason_has_a_slot_of_its_own() {
+        for (slot, why) in Why::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, slot);
+        }
+    }
+}
