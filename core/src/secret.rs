@@ -1,1 +1,4 @@
-//! (being written)
+//! stub
+/// stub
+#[derive(Debug)]
+pub struct Keys;

@@ -4,3 +4,7 @@ pub mod answer;
 pub mod body;
 pub mod head;
 pub mod hop;
+
+/// stub
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Violation {}

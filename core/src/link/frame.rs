@@ -1,1 +1,7 @@
-//! (being written)
+//! stub
+/// stub
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Peer {}
+/// stub
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {}

@@ -1,1 +1,4 @@
-//! (being written)
+//! stub
+/// stub
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {}

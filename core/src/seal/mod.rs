@@ -5,8 +5,7 @@
 
 mod fernet;
 
-
-
+pub use self::fernet::Fernet;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,0 +1,249 @@
+//! [`Conn`]: a machine with its buffers, and everything that two runtimes would otherwise write twice.
+//!
+//! A runtime moves bytes between a socket and a `Conn` and waits; it decides nothing:
+//! ```text
+//! loop {
+//!     let todo = conn.advance();           // effects are delivered in here
+//!     if todo.write     { write conn.output(), then conn.sent(n) }
+//!     if todo.shutdown  { shut the socket's sending side, then conn.has_shut_down() }
+//!     if let Some(how) = todo.close { close or reset the socket; drop the Conn }
+//!     if todo.again     { let others run, then go on }
+//!     if todo.read      { read, then conn.received(bytes) or conn.ended() }
+//!     otherwise wait: readable (if todo.read), writable (if todo.write), woken, todo.wake_at
+//! }
+//! ```
+//! A socket error is told by [`Conn::broke`]. Dropping a `Conn` tells its machine, also while unwinding.
+
+use std::sync::Arc;
+
+use crate::event::Event;
+use crate::limits;
+use crate::machine::{Cx, Dial, Effects, End, Io, Lost, Machine, PortId};
+use crate::time::{Instant, Now, Why};
+
+/// What a runtime does for the connections of one process.
+pub trait Outside: Send + Sync {
+    /// Reads the clocks.
+    fn now(&self) -> Now;
+    /// Sets the sticky flag of `port` and lets its connection run; a port that is gone is ignored.
+    fn wake(&self, port: PortId);
+    /// Opens a connection and runs the machine on it, or tells the machine why not ([`Conn::could_not_open`]). The
+    /// port can be woken from now on.
+    fn dial(&self, dial: Dial);
+    /// Something happened.
+    fn event(&self, event: Event);
+}
+
+/// A machine with its buffers.
+pub struct Conn {
+    machine: Box<dyn Machine>,
+    outside: Arc<dyn Outside>,
+    io: Io,
+    fx: Effects,
+    phase: Phase,
+    lost: Lost,
+}
+
+/// ```text
+/// Open ──▶ Flushing(end) ──▶ ShuttingDown ──▶ Lingering ──▶ Closed
+///   │            └────────────────────────────────────────────▲
+///   └──────────────────────── fault, abort ───────────────────┘
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The machine runs.
+    Open { shut_down: bool },
+    /// The machine is done; its output is not out yet.
+    Flushing(End),
+    /// The output is out; the sending side is to be shut.
+    ShuttingDown,
+    /// Reads and discards what is still on its way.
+    Lingering { until: Instant, bytes_left: usize },
+    /// The socket may be closed.
+    Closed(Close),
+}
+
+/// How to let go of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Close {
+    /// Closes it.
+    Quietly,
+    /// Resets it (SO_LINGER 0).
+    Reset,
+}
+
+/// What a runtime does next with the socket of a [`Conn`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Todo {
+    /// Input is wanted.
+    pub read: bool,
+    /// Output waits.
+    pub write: bool,
+    /// The sending side of the socket is to be shut.
+    pub shutdown: bool,
+    /// There is more work: call `advance` again after others had their turn.
+    pub again: bool,
+    /// Call `advance` at this time at the latest.
+    pub wake_at: Option<(Instant, Why)>,
+    /// It is over: close the socket so, and drop the [`Conn`].
+    pub close: Option<Close>,
+}
+
+impl Conn {
+    /// Puts a machine on a connection that just opened.
+    pub fn new(machine: Box<dyn Machine>, outside: Arc<dyn Outside>) -> Self {
+        Self {
+            machine,
+            outside,
+            io: Io::default(),
+            fx: Effects::default(),
+            phase: Phase::Open { shut_down: false },
+            lost: Lost::Dropped,
+        }
+    }
+
+    /// Tells the machine of a dial that it failed.
+    pub fn could_not_open(
+        machine: Box<dyn Machine>,
+        outside: Arc<dyn Outside>,
+        why: crate::machine::DialFault,
+    ) {
+        let mut conn = Self::new(machine, outside);
+        conn.lost = Lost::Dial(why);
+    }
+
+    /// The port under which this connection is woken.
+    pub fn port(&self) -> PortId {
+        self.machine.port()
+    }
+
+    /// Lets the machine make progress, delivers its effects, and says what to do with the socket.
+    pub fn advance(&mut self) -> Todo {
+        let now = self.outside.now();
+        let mut todo = Todo::default();
+        if let Phase::Open { shut_down } = self.phase {
+            let result = self.machine.advance(&mut Cx { now, fx: &mut self.fx }, &mut self.io);
+            self.deliver();
+            match result {
+                Ok(want) => {
+                    todo.read = want.read && !self.io.input.ended();
+                    todo.again = want.again;
+                    todo.wake_at = want.wake_at;
+                    match want.end {
+                        None => {}
+                        Some(End::HalfClose) => todo.shutdown = !shut_down && self.io.output.is_empty(),
+                        Some(End::Abort) => self.finish(Close::Reset, Lost::Ended),
+                        Some(end) => self.phase = Phase::Flushing(end),
+                    }
+                }
+                Err(_) => self.finish(Close::Reset, Lost::Ended),
+            }
+        }
+        self.wind_up(now, &mut todo);
+        todo.write = !self.io.output.is_empty() && todo.close.is_none();
+        if !todo.again && !todo.write {
+            self.io.output.release();
+        }
+        self.io.input.release();
+        todo
+    }
+
+    /// The phases after the machine is done.
+    fn wind_up(&mut self, now: Now, todo: &mut Todo) {
+        if let Phase::Flushing(end) = self.phase {
+            todo.read = false;
+            if self.io.output.is_empty() {
+                match end {
+                    End::Linger if !self.io.input.ended() => self.phase = Phase::ShuttingDown,
+                    _ => self.finish(Close::Quietly, Lost::Ended),
+                }
+            } else {
+                // A peer that takes nothing does not keep the connection.
+                todo.wake_at = Some((now.mono + limits::LINGER, Why::Linger));
+                self.phase = Phase::Flushing(end);
+            }
+        }
+        if self.phase == Phase::ShuttingDown {
+            todo.shutdown = true;
+        }
+        if let Phase::Lingering { until, bytes_left } = self.phase {
+            let discarded = self.io.input.len();
+            self.io.input.consume(discarded);
+            let bytes_left = bytes_left.saturating_sub(discarded);
+            if bytes_left == 0 || until <= now.mono || self.io.input.ended() {
+                self.finish(Close::Quietly, Lost::Ended);
+            } else {
+                self.phase = Phase::Lingering { until, bytes_left };
+                *todo = Todo { read: true, wake_at: Some((until, Why::Linger)), ..Todo::default() };
+            }
+        }
+        if let Phase::Closed(how) = self.phase {
+            *todo = Todo { close: Some(how), ..Todo::default() };
+        }
+    }
+
+    /// These bytes were read.
+    pub fn received(&mut self, bytes: &[u8]) {
+        self.io.input.push(bytes);
+    }
+
+    /// The peer sends no more (FIN).
+    pub fn ended(&mut self) {
+        self.io.input.end();
+    }
+
+    /// The bytes that wait to be written.
+    pub fn output(&self) -> &[u8] {
+        self.io.output.waiting()
+    }
+
+    /// The socket took `count` bytes of the output.
+    pub fn sent(&mut self, count: usize) {
+        self.io.output.take(count);
+    }
+
+    /// The sending side of the socket is shut.
+    pub fn has_shut_down(&mut self) {
+        match &mut self.phase {
+            Phase::Open { shut_down } => *shut_down = true,
+            Phase::ShuttingDown => {
+                let until = self.outside.now().mono + limits::LINGER;
+                self.phase = Phase::Lingering { until, bytes_left: limits::LINGER_BYTES_MAX };
+            }
+            _ => {}
+        }
+    }
+
+    /// The socket broke; the connection is over.
+    pub fn broke(&mut self) {
+        if !matches!(self.phase, Phase::Closed(_)) {
+            self.finish(Close::Reset, Lost::Reset);
+        }
+    }
+
+    fn finish(&mut self, how: Close, why: Lost) {
+        self.phase = Phase::Closed(how);
+        self.lost = why;
+        self.io.output.discard();
+    }
+
+    fn deliver(&mut self) {
+        for dial in self.fx.dials.drain(..) {
+            self.outside.dial(dial);
+        }
+        for port in self.fx.wakes.drain(..) {
+            self.outside.wake(port);
+        }
+        for event in self.fx.events.drain(..) {
+            self.outside.event(event);
+        }
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        let now = self.outside.now();
+        self.machine.lost(&mut Cx { now, fx: &mut self.fx }, self.lost);
+        self.deliver();
+    }
+}

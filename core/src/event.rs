@@ -1,0 +1,184 @@
+//! Everything worth logging, counting or printing, typed. The core has no log: it says what happened, and the
+//! command line prints it, the hub counts it, transcripts list it.
+//!
+//! No event carries a field value, a body, a secret, a PIN or a key. Text that strangers chose (methods, targets,
+//! names) is as they sent it: whoever prints it escapes it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::fault::Fault;
+use crate::http1::Violation;
+use crate::link::frame::{Peer, Stats};
+use crate::link::handshake::Refusal;
+use crate::machine::{DialFault, Endpoint};
+
+/// Something happened.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    // ---- at the gateway ----
+    /// A request came to its end, whichever it was.
+    Request(Box<RequestLog>),
+    /// A connector joined.
+    Joined {
+        /// The id the gateway gave it.
+        id: String,
+        /// The name it gave itself.
+        name: String,
+        /// Where its link comes from.
+        from: IpAddr,
+        /// Whether it took the place of an older link of the same connector.
+        replaced: bool,
+    },
+    /// A connector's link is gone.
+    Left {
+        /// The id the gateway gave it.
+        id: String,
+        /// The name it gave itself.
+        name: String,
+        /// What ended it; none if it said goodbye.
+        why: Option<Fault>,
+    },
+    /// A join was refused.
+    JoinRefused {
+        /// From where it came.
+        from: IpAddr,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A request broke the rules of HTTP and was refused.
+    BadRequest {
+        /// From where it came.
+        from: IpAddr,
+        /// Which rule.
+        rule: Violation,
+    },
+
+    // ---- at the connector ----
+    /// The gateway took this connector.
+    Connected {
+        /// The id the gateway gave.
+        id: String,
+    },
+    /// The link to the gateway is gone or was not to be had; the connector dials again.
+    Disconnected {
+        /// Why.
+        why: Disconnect,
+        /// After how long it dials again.
+        again_in: Duration,
+        /// How many times in a row it has failed to join, this one included; 0 if it had joined.
+        attempt: u32,
+    },
+    /// The connector gives up: the gateway refused its secret or its PIN and it never had joined.
+    GaveUp {
+        /// Why.
+        refusal: Refusal,
+    },
+    /// This machine's clock differs from the gateway's; joining goes on with the gateway's time.
+    ClockOff {
+        /// By how many seconds this clock is behind (negative: ahead).
+        behind_secs: i64,
+    },
+    /// The app could not be reached.
+    TargetDown {
+        /// Where it should be.
+        target: Endpoint,
+        /// Why.
+        why: DialFault,
+    },
+    /// The app answered something that is not HTTP, or broke off.
+    BadResponse {
+        /// Which rule; none if it closed before it had answered.
+        rule: Option<Violation>,
+    },
+    /// The gateway's figures, as asked for.
+    Stats(Box<Stats>),
+    /// The connectors of this gateway, whenever they change.
+    Peers(Vec<Peer>),
+}
+
+/// A request's line in the log.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RequestLog {
+    /// Shown to the visitor with our own answers.
+    pub id: u64,
+    /// The address believed to be the visitor's.
+    pub from: IpAddr,
+    /// The method.
+    pub method: Vec<u8>,
+    /// The target with its query.
+    pub target: Vec<u8>,
+    /// The final status that the visitor got; none if it got none.
+    pub status: Option<u16>,
+    /// Body bytes from the visitor.
+    pub bytes_in: u64,
+    /// Body bytes to the visitor.
+    pub bytes_out: u64,
+    /// From the head's last byte to the end.
+    pub took: Duration,
+    /// The connector that served it, if one did.
+    pub connector: Option<String>,
+    /// How it ended, if not well.
+    pub trouble: Option<Trouble>,
+}
+
+/// Why a request did not end well.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// No connector is joined.
+    NoConnector,
+    /// Memory or streams ran out.
+    Busy,
+    /// The link was lost.
+    LinkLost,
+    /// The app could not be reached.
+    TargetUnreachable,
+    /// The app did not answer in time.
+    TargetTimedOut,
+    /// The app broke off, or answered something that is not HTTP.
+    TargetBroke,
+    /// The visitor went away.
+    VisitorLeft,
+    /// The visitor sent something that is not HTTP, or nothing for too long.
+    VisitorBroke,
+    /// The process stopped.
+    Stopped,
+}
+
+impl Trouble {
+    /// What to tell a person.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Trouble::NoConnector => "no connector is joined",
+            Trouble::Busy => "out of memory or streams",
+            Trouble::LinkLost => "the link was lost",
+            Trouble::TargetUnreachable => "the app cannot be reached",
+            Trouble::TargetTimedOut => "the app did not answer in time",
+            Trouble::TargetBroke => "the app broke off",
+            Trouble::VisitorLeft => "the visitor left",
+            Trouble::VisitorBroke => "the visitor broke the rules",
+            Trouble::Stopped => "the process stopped",
+        }
+    }
+}
+
+/// Why a connector has no link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Disconnect {
+    /// The gateway could not be dialled.
+    Dial(DialFault),
+    /// It did not answer the join in time, or closed before it had.
+    NoAnswer,
+    /// It refused.
+    Refused(Refusal),
+    /// What answered is no gateway: the status of its answer.
+    NotGateway(u16),
+    /// A proxy in between does not pass the upgrade on.
+    UpgradeLost,
+    /// It knows the address but not the keys.
+    Impostor,
+    /// The link had been joined and broke.
+    Link(Fault),
+    /// The gateway said that it goes away.
+    GoAway,
+}
