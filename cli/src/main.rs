@@ -1,1 +1,36 @@
-fn main() {}
+//! `gesher`: a gateway, a connector, and a demo of both, in one binary.
+
+mod args;
+mod banner;
+mod client;
+mod demo;
+mod escape;
+mod exit;
+mod keygen;
+mod lines;
+mod log;
+mod secret_file;
+mod server;
+mod settings;
+mod words;
+
+use std::process::ExitCode;
+
+use crate::args::{Args, Command};
+use crate::exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run() -> Result<Exit, Failure> {
+    match Args::from_command_line().command {
+        Command::Server(args) => server::run(args),
+        Command::Client(args) => client::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Keygen => keygen::run(),
+    }
+}

@@ -1,4 +1,7 @@
-//! The two buffers of a connection. They belong to the caller: a machine reads the one and appends to the other.
+//! The two buffers of a connection, which belong to the caller: a machine reads the one and appends to the other; and
+//! the queue of bytes between two machines.
+
+use std::collections::VecDeque;
 
 /// Bytes that arrived and were not consumed yet.
 #[derive(Debug, Default)]
@@ -6,6 +9,7 @@ pub struct RecvBuf {
     bytes: Vec<u8>,
     start: usize,
     ended: bool,
+    received: u64,
 }
 
 impl RecvBuf {
@@ -19,6 +23,12 @@ impl RecvBuf {
             self.start = 0;
         }
         self.bytes.extend_from_slice(read);
+        self.received += read.len() as u64;
+    }
+
+    /// All the bytes that ever arrived.
+    pub fn received(&self) -> u64 {
+        self.received
     }
 
     /// The peer said that it sends no more (FIN).
@@ -63,7 +73,8 @@ impl RecvBuf {
     /// Gives the memory back if nothing is unread: an idle connection holds none.
     pub fn release(&mut self) {
         if self.is_empty() {
-            *self = Self { ended: self.ended, ..Self::default() };
+            self.bytes = Vec::new();
+            self.start = 0;
         }
     }
 }
@@ -134,6 +145,55 @@ impl SendBuf {
     }
 }
 
+/// Bytes on their way from one machine to another, in the portions they came in, so that passing a portion on copies
+/// nothing and a long queue is never moved.
+#[derive(Debug, Default)]
+pub(crate) struct ByteQueue {
+    portions: VecDeque<Vec<u8>>,
+    /// How much of the first portion is gone.
+    start: usize,
+    len: usize,
+}
+
+impl ByteQueue {
+    /// Portions grow to this before another begins, so that many small ones cost little.
+    const PORTION_BYTES: usize = 16 * 1024;
+
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.len += bytes.len();
+        match self.portions.back_mut() {
+            Some(last) if last.len() + bytes.len() <= Self::PORTION_BYTES => last.extend_from_slice(bytes),
+            _ => self.portions.push_back(bytes.to_vec()),
+        }
+    }
+
+    /// Moves the first portion, but at most `room` bytes of it, into `out`, which is empty.
+    pub(crate) fn pop(&mut self, room: usize, out: &mut Vec<u8>) {
+        debug_assert!(out.is_empty(), "what is popped does not mix with what was there");
+        let Some(first) = self.portions.front_mut() else { return };
+        let count = room.min(first.len() - self.start);
+        self.len -= count;
+        if self.start == 0 && count == first.len() {
+            std::mem::swap(first, out);
+            self.portions.pop_front();
+            return;
+        }
+        out.extend_from_slice(&first[self.start..self.start + count]);
+        self.start += count;
+        if self.start == first.len() {
+            self.start = 0;
+            self.portions.pop_front();
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,5 +228,22 @@ mod tests {
         assert_eq!(buf.waiting(), b"o there");
         buf.take(7);
         assert_eq!((buf.is_empty(), buf.taken()), (true, 11));
+    }
+
+    #[test]
+    fn a_queue_gives_its_bytes_in_order_whatever_the_room() {
+        let mut queue = ByteQueue::default();
+        for portion in [&b"abc"[..], &[b'd'; 20_000], b"efg"] {
+            queue.push(portion);
+        }
+        let (mut all, mut room) = (Vec::new(), 1);
+        while !queue.is_empty() {
+            let mut out = Vec::new();
+            queue.pop(room, &mut out);
+            assert!(!out.is_empty() && out.len() <= room);
+            all.extend(out);
+            room += 1000;
+        }
+        assert_eq!((all.len(), &all[..4], &all[20_003..]), (20_006, &b"abcd"[..], &b"efg"[..]));
     }
 }

@@ -55,8 +55,11 @@ impl GatewayConfig {
 
     /// How many connectors may be joined at once.
     pub fn connectors_max(mut self, connectors: usize) -> Result<Self, ConfigError> {
-        if connectors == 0 {
-            return Err(ConfigError("a gateway needs room for at least 1 connector".into()));
+        if !(1..=limits::PEERS_MAX).contains(&connectors) {
+            let max = limits::PEERS_MAX;
+            return Err(ConfigError(format!(
+                "a gateway has room for 1 to {max} connectors, not for {connectors}"
+            )));
         }
         self.connectors_max = connectors;
         Ok(self)

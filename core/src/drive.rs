@@ -45,16 +45,13 @@ pub struct Conn {
 }
 
 /// ```text
-/// Open ──▶ Flushing(end) ──▶ ShuttingDown ──▶ Lingering ──▶ Closed
-///   │            └────────────────────────────────────────────▲
-///   └──────────────────────── fault, abort ───────────────────┘
+/// Open ──▶ ShuttingDown ──▶ Lingering ──▶ Closed
+///   └───── flushed; fault, abort ───────────▲
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// The machine runs.
+    /// The machine runs, until what it ends with is flushed.
     Open { shut_down: bool },
-    /// The machine is done; its output is not out yet.
-    Flushing(End),
     /// The output is out; the sending side is to be shut.
     ShuttingDown,
     /// Reads and discards what is still on its way.
@@ -129,11 +126,15 @@ impl Conn {
                     todo.read = want.read && !self.io.input.ended();
                     todo.again = want.again;
                     todo.wake_at = want.wake_at;
+                    let flushed = self.io.output.is_empty();
                     match want.end {
-                        None => {}
-                        Some(End::HalfClose) => todo.shutdown = !shut_down && self.io.output.is_empty(),
                         Some(End::Abort) => self.finish(Close::Reset, Lost::Ended),
-                        Some(end) => self.phase = Phase::Flushing(end),
+                        Some(End::HalfClose) => todo.shutdown = flushed && !shut_down,
+                        Some(End::Linger) if flushed && !self.io.input.ended() => {
+                            self.phase = Phase::ShuttingDown
+                        }
+                        Some(End::Close | End::Linger) if flushed => self.finish(Close::Quietly, Lost::Ended),
+                        Some(End::Close | End::Linger) | None => {}
                     }
                 }
                 Err(_) => self.finish(Close::Reset, Lost::Ended),
@@ -150,21 +151,8 @@ impl Conn {
 
     /// The phases after the machine is done.
     fn wind_up(&mut self, now: Now, todo: &mut Todo) {
-        if let Phase::Flushing(end) = self.phase {
-            todo.read = false;
-            if self.io.output.is_empty() {
-                match end {
-                    End::Linger if !self.io.input.ended() => self.phase = Phase::ShuttingDown,
-                    _ => self.finish(Close::Quietly, Lost::Ended),
-                }
-            } else {
-                // A peer that takes nothing does not keep the connection.
-                todo.wake_at = Some((now.mono + limits::LINGER, Why::Linger));
-                self.phase = Phase::Flushing(end);
-            }
-        }
         if self.phase == Phase::ShuttingDown {
-            todo.shutdown = true;
+            *todo = Todo { shutdown: true, ..Todo::default() };
         }
         if let Phase::Lingering { until, bytes_left } = self.phase {
             let discarded = self.io.input.len();

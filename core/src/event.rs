@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::link::frame::{Peer, Stats};
-use crate::link::handshake::Refusal;
+use crate::link::handshake::{Missing, Refusal};
 use crate::machine::{DialFault, Endpoint};
 
 /// Something happened.
@@ -45,6 +45,13 @@ pub enum Event {
         from: IpAddr,
         /// Why.
         refusal: Refusal,
+    },
+    /// A join with a right signature came without its upgrade: a proxy in between does not pass it on.
+    UpgradeMissing {
+        /// From where it came.
+        from: IpAddr,
+        /// What of it is missing.
+        missing: Missing,
     },
     /// A request broke the rules of HTTP and was refused.
     BadRequest {
@@ -139,8 +146,10 @@ pub enum Trouble {
     TargetBroke,
     /// The visitor went away.
     VisitorLeft,
-    /// The visitor sent something that is not HTTP, or nothing for too long.
+    /// The visitor sent something that is not HTTP.
     VisitorBroke,
+    /// The visitor sent nothing for too long, inside a request.
+    VisitorStalled,
     /// The process stopped.
     Stopped,
 }
@@ -157,6 +166,7 @@ impl Trouble {
             Trouble::TargetBroke => "the app broke off",
             Trouble::VisitorLeft => "the visitor left",
             Trouble::VisitorBroke => "the visitor broke the rules",
+            Trouble::VisitorStalled => "the request stalled",
             Trouble::Stopped => "the process stopped",
         }
     }
@@ -173,8 +183,12 @@ pub enum Disconnect {
     Refused(Refusal),
     /// What answered is no gateway: the status of its answer.
     NotGateway(u16),
-    /// A proxy in between does not pass the upgrade on.
-    UpgradeLost,
+    /// What answered does not even speak HTTP.
+    NotHttp,
+    /// The gateway has as many connectors as it takes.
+    Full,
+    /// A proxy in between does not pass the upgrade on: what of it is missing.
+    UpgradeMissing(Missing),
     /// It knows the address but not the keys.
     Impostor,
     /// The link had been joined and broke.

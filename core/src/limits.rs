@@ -14,6 +14,8 @@ pub const HEAD_FIELDS_MAX: usize = 200;
 pub const LINK_HEAD_BYTES_MAX: usize = 80 * 1024;
 /// Trailers of one message.
 pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Fields that `Connection` may name in one head; real ones name two or three.
+pub const CONNECTION_OPTIONS_MAX: usize = 32;
 /// Extensions of one chunk; they carry nothing and are dropped.
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 1024;
 /// Informational responses before a final one.
@@ -44,6 +46,9 @@ pub const TARGET_IDLE_UNSAFE: Duration = Duration::from_secs(1);
 /// A connection to the app has this long to open.
 pub const TARGET_DIAL_TIME: Duration = Duration::from_secs(10);
 
+/// Connections of a connector to the app at once, idle ones included.
+pub const TARGETS_MAX: u32 = 4096;
+
 // ---- Joining -------------------------------------------------------------------------------------------------------
 
 /// How far a join's time may be from the gateway's clock.
@@ -63,13 +68,22 @@ pub const JOIN_REFILL: Duration = Duration::from_secs(6);
 /// Addresses that a table of the above remembers.
 pub const ADDRESSES_MAX: usize = 16_384;
 /// Links that have not said HELLO yet, in all.
-pub const LINKS_WITHOUT_HELLO_MAX: usize = 64;
+pub const LINKS_WITHOUT_HELLO_MAX: u32 = 64;
 /// … and how long each has for it.
 pub const HELLO_TIME: Duration = Duration::from_secs(5);
 /// A connector waits this long for the gateway's connection, and again for its answer to a join.
 pub const JOIN_TIME: Duration = Duration::from_secs(10);
 /// Connectors joined at once (`--max-connectors`).
 pub const CONNECTORS_MAX: usize = 1000;
+
+/// The shortest wait before a connector dials again, give or take half of it …
+pub const REDIAL_MIN: Duration = Duration::from_secs(1);
+/// … for this long after it lost the gateway; then the wait grows …
+pub const REDIAL_FAST_FOR: Duration = Duration::from_secs(5 * 60);
+/// … up to this.
+pub const REDIAL_MAX: Duration = Duration::from_secs(30);
+/// The wait after a refusal that only a person can mend.
+pub const REDIAL_REFUSED: Duration = Duration::from_secs(60);
 
 // ---- Links ---------------------------------------------------------------------------------------------------------
 
@@ -83,7 +97,15 @@ pub const MESSAGE_BYTES_MAX: usize = 131_200;
 pub const FRAGMENTS_MAX: u32 = 64;
 /// Body bytes in one DATA frame.
 pub const DATA_BYTES_MAX: usize = 16_384;
-/// The reason in a RESET.
+/// A name, an id or an address in a frame.
+pub const NAME_BYTES_MAX: usize = 64;
+/// One part of PEERS: the rest of a record stays for what cannot wait.
+pub const PEERS_PART_BYTES_MAX: usize = 32 * 1024;
+/// Connectors that a list from a gateway may name: room for a gateway with another `--max-connectors`.
+pub const PEERS_MAX: usize = 4 * CONNECTORS_MAX;
+/// The payload of one STATS: room for the figures of some 1,600 connectors.
+pub const STATS_BYTES_MAX: usize = 64 * 1024;
+/// The reason in a RESET or a GOAWAY.
 pub const REASON_BYTES_MAX: usize = 256;
 /// Streams open at once on a link, as HELLO says it.
 pub const STREAMS_MAX: u32 = 1024;
@@ -133,3 +155,5 @@ pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 pub const PIN_CHARS: usize = 6;
 /// A fixed PIN shorter than this gets a warning.
 pub const PIN_CHARS_GOOD: usize = 10;
+/// Connections of a gateway at once, visitors and links together: some 20 KiB each when busy and 1 KiB when idle.
+pub const CONNECTIONS_MAX: u32 = 16_384;

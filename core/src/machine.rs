@@ -13,12 +13,14 @@
 //! `ConnectorHub`); what changes from call to call comes in [`Cx`].
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buf::{RecvBuf, SendBuf};
 use crate::event::Event;
 use crate::fault::Fault;
-use crate::time::{Instant, Now, Why};
+use crate::time::{Instant, Now, Timers, Why};
 
 /// The state of one connection.
 pub trait Machine: Send {
@@ -45,7 +47,7 @@ pub struct Want {
     pub wake_at: Option<(Instant, Why)>,
     /// The work budget of this turn ran out: call again, after others had their turn.
     pub again: bool,
-    /// How to end, after the output was flushed.
+    /// How to end, after the output was flushed. Until it is, `advance` is called as before, and says so again.
     pub end: Option<End>,
 }
 
@@ -116,6 +118,34 @@ pub struct Io {
     pub input: RecvBuf,
     /// What is to go out.
     pub output: SendBuf,
+}
+
+/// Notices when the transport takes nothing of what waits for it.
+#[derive(Debug, Default)]
+pub(crate) struct SendWatch {
+    /// What it had taken in all when the deadline was set.
+    taken_before: u64,
+}
+
+impl SendWatch {
+    /// Keeps the deadline [`Why::Send`]; a fault once nothing was taken for `wait`.
+    pub(crate) fn check(
+        &mut self,
+        timers: &mut Timers,
+        wait: Duration,
+        now: Instant,
+        output: &SendBuf,
+    ) -> Result<(), Fault> {
+        if output.is_empty() {
+            timers.clear(Why::Send);
+        } else if output.taken() != self.taken_before || !timers.is_set(Why::Send) {
+            timers.set(Why::Send, now + wait);
+        } else if timers.is_due(Why::Send, now) {
+            return Err(Fault::TimedOut);
+        }
+        self.taken_before = output.taken();
+        Ok(())
+    }
 }
 
 /// Effects are data: the driver carries them out, the simulator lists them.
@@ -195,8 +225,15 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// What a runtime needs of the hub of a process to stop it in good order.
+/// What a runtime needs of the hub of a process: the machines it starts with, and a way to stop it in good order.
 pub trait Process: Send + Sync {
+    /// The machine that runs first and without a connection: wakes and deadlines only. When it ends, so does the
+    /// process. A connector has one; a gateway has none.
+    fn supervisor(self: Arc<Self>) -> Option<Box<dyn Machine>>;
+
+    /// The machine for a connection that was accepted from `from`; none if it is to be closed at once.
+    fn accept(self: Arc<Self>, from: SocketAddr) -> Option<Box<dyn Machine>>;
+
     /// Starts nothing new from now on and lets what is open finish; wakes every connection.
     fn drain(&self, cx: &mut Cx<'_>);
 }

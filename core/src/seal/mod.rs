@@ -4,8 +4,12 @@
 //! [`Fernet`], the simulator passes one with fixed IVs. No feature switches security off.
 
 mod fernet;
+#[cfg(feature = "sim")]
+mod fixed;
 
 pub use self::fernet::Fernet;
+#[cfg(feature = "sim")]
+pub use self::fixed::FixedIv;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,6 +20,12 @@ use crate::time::UnixSecs;
 /// The key of one direction of one link: bytes 0 to 15 sign, 16 to 31 encrypt (the Fernet spec's order).
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct SealKey(pub(crate) [u8; 32]);
+
+impl From<[u8; 32]> for SealKey {
+    fn from(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
 
 impl fmt::Debug for SealKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,271 @@
+//! What was typed, as it was typed: flags, else environment, else defaults. Whether it can be used is for
+//! [`crate::settings`] to say.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+/// A secure, self-hosted HTTP tunnel
+///
+/// Puts a web app that runs on your own machine behind a public address, without opening a port there:
+/// `gesher server` runs on the public machine, `gesher client` beside the app.
+#[derive(Debug, Parser)]
+#[command(name = "gesher", version, after_help = START, max_term_width = 100)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const START: &str = "\
+To see it work, all on this machine:
+  gesher demo
+
+To start, with the same gesher.secret (umask 077; gesher keygen > gesher.secret) on both machines:
+  gesher server --secret-file gesher.secret
+  gesher client --secret-file gesher.secret --gateway http://HOST:8000 --pin PIN --target 3000";
+
+const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the gateway.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the gateway: takes visitors on a public port and passes their requests to the connectors that joined
+    #[command(after_help = EXIT_CODES)]
+    Server(ServerArgs),
+    /// Run a connector: joins a gateway and passes its visitors' requests to the app on this machine
+    #[command(after_help = EXIT_CODES)]
+    Client(ClientArgs),
+    /// Show it all on this machine: a gateway, two connectors, and a small app to try them with
+    #[command(after_help = EXIT_CODES)]
+    Demo(DemoArgs),
+    /// Print a strong secret
+    Keygen,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+    /// The port for visitors and connectors; 0 takes a free one
+    #[arg(long, value_name = "PORT", env = "GESHER_PORT", default_value_t = 8000)]
+    pub(crate) port: u16,
+    /// Listen on this IP address only; can be given more than once [default: all addresses]
+    #[arg(long, value_name = "ADDR", env = "GESHER_BIND", value_delimiter = ',')]
+    pub(crate) bind: Vec<String>,
+    /// The PIN that connectors have to know, beside the secret [default: a new one at every start]
+    #[arg(long, value_name = "PIN", env = "GESHER_PIN", hide_env_values = true)]
+    pub(crate) pin: Option<String>,
+    /// How many connectors may be joined at once
+    #[arg(long, value_name = "N", env = "GESHER_MAX_CONNECTORS", default_value_t = 1000)]
+    pub(crate) max_connectors: usize,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct ClientArgs {
+    /// The gateway's address: http://HOST:PORT
+    #[arg(long, value_name = "URL", env = "GESHER_GATEWAY")]
+    pub(crate) gateway: Option<String>,
+    #[command(flatten)]
+    pub(crate) secret: SecretArgs,
+    /// The PIN that the gateway printed at its start
+    #[arg(long, value_name = "PIN", env = "GESHER_PIN", hide_env_values = true)]
+    pub(crate) pin: Option<String>,
+    /// The app: http://HOST:PORT, a port alone, or unix:PATH
+    #[arg(long, value_name = "URL", env = "GESHER_TARGET", default_value = "http://localhost:8080")]
+    pub(crate) target: String,
+    /// The name under which the gateway lists this connector [default: this machine's name]
+    #[arg(long, value_name = "TEXT", env = "GESHER_NAME")]
+    pub(crate) name: Option<String>,
+    /// The Host that the app sees: preserve (the visitor's), rewrite (the target's), or a value
+    /// [default: rewrite if the target is this machine, else preserve]
+    #[arg(long, value_name = "RULE", env = "GESHER_HOST_HEADER")]
+    pub(crate) host_header: Option<String>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct DemoArgs {
+    /// Send some requests through, show what came back, and exit: with 0 only if all of it was right
+    #[arg(long)]
+    pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct SecretArgs {
+    /// The secret that gateway and connectors share. Others on this machine can read it in the list of
+    /// processes: prefer --secret-file or the environment
+    #[arg(long, value_name = "SECRET", env = "GESHER_SECRET", hide_env_values = true)]
+    pub(crate) secret: Option<Hidden>,
+    /// Read the secret from this file (-: from standard input); one line end at its end does not count
+    #[arg(long, value_name = "FILE", env = "GESHER_SECRET_FILE")]
+    pub(crate) secret_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct LogArgs {
+    /// How log lines on stderr are written: for people, or one JSON object a line
+    #[arg(long, value_name = "FORMAT", env = "GESHER_LOG_FORMAT", default_value = "human")]
+    pub(crate) log_format: LogFormat,
+    /// Colour in the log; auto means on a terminal, and not with NO_COLOR
+    #[arg(long, value_name = "WHEN", env = "GESHER_COLOR", default_value = "auto")]
+    pub(crate) color: ColorWhen,
+    /// Log more: queries, addresses, every try to connect
+    #[arg(short, long, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Log only warnings and errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum ColorWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+/// A value that does not print.
+#[derive(Clone)]
+pub(crate) struct Hidden(OsString);
+
+impl Hidden {
+    /// The bytes, whether they are UTF-8 or not.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0.into_encoded_bytes()
+    }
+}
+
+impl From<OsString> for Hidden {
+    fn from(typed: OsString) -> Self {
+        Self(typed)
+    }
+}
+
+impl From<&OsStr> for Hidden {
+    fn from(typed: &OsStr) -> Self {
+        Self(typed.to_owned())
+    }
+}
+
+impl fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
+impl Args {
+    /// What this process was started with; prints help, version and wrong usage itself, and exits.
+    pub(crate) fn from_command_line() -> Self {
+        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(line)?;
+        let mut args = Self::from_arg_matches(&matches)?;
+        let secret = match &mut args.command {
+            Command::Server(server) => &mut server.secret,
+            Command::Client(client) => &mut client.secret,
+            Command::Demo(_) | Command::Keygen => return Ok(args),
+        };
+        if let Some((_, matches)) = matches.subcommand() {
+            secret.prefer_flags(matches, &mut command)?;
+        }
+        Ok(args)
+    }
+}
+
+impl SecretArgs {
+    /// A flag beats the environment also where the environment uses the other one of the two names.
+    /// clap's own conflicts cannot say that: to them the environment counts as typed.
+    fn prefer_flags(&mut self, matches: &ArgMatches, command: &mut clap::Command) -> Result<(), clap::Error> {
+        let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        match (typed("secret"), typed("secret_file")) {
+            (true, true) => {
+                let text = "--secret and --secret-file are both given: one is enough";
+                return Err(command.error(ErrorKind::ArgumentConflict, text));
+            }
+            (true, false) => self.secret_file = None,
+            (false, true) => self.secret = None,
+            (false, false) => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_holds_together() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_server_needs_nothing_typed_but_a_secret() {
+        let args = Args::read(["gesher", "server", "--secret", "s"]).unwrap();
+        let Command::Server(server) = args.command else { panic!("{args:?}") };
+        assert_eq!((server.port, server.max_connectors), (8000, 1000));
+        assert!(server.bind.is_empty() && server.pin.is_none() && server.secret.secret_file.is_none());
+        assert_eq!((server.log.log_format, server.log.color), (LogFormat::Human, ColorWhen::Auto));
+        assert_eq!(server.secret.secret.unwrap().into_bytes(), b"s");
+    }
+
+    #[test]
+    fn a_client_takes_what_the_gateway_prints() {
+        let line =
+            "gesher client --gateway http://h:8000 --pin ABC123 --secret-file - --host-header rewrite -v";
+        let args = Args::read(line.split(' ')).unwrap();
+        let Command::Client(client) = args.command else { panic!("{args:?}") };
+        assert_eq!(client.gateway.as_deref(), Some("http://h:8000"));
+        assert_eq!(client.pin.as_deref(), Some("ABC123"));
+        assert_eq!(client.secret.secret_file, Some(PathBuf::from("-")));
+        assert_eq!(client.target, "http://localhost:8080");
+        assert_eq!(client.host_header.as_deref(), Some("rewrite"));
+        assert!(client.log.verbose && !client.log.quiet);
+    }
+
+    #[test]
+    fn addresses_to_bind_add_up() {
+        let line = "gesher server --bind 127.0.0.1 --bind ::1,10.0.0.1";
+        let Command::Server(server) = Args::read(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!(server.bind, ["127.0.0.1", "::1", "10.0.0.1"]);
+    }
+
+    #[test]
+    fn contradictions_and_unknown_flags_are_wrong_usage() {
+        for line in [
+            "gesher",
+            "gesher serve",
+            "gesher server --prot 1",
+            "gesher server --port 65536",
+            "gesher server --log-format xml",
+            "gesher server -v -q",
+            "gesher client --secret a --secret-file b",
+            "gesher demo --twice",
+        ] {
+            assert_eq!(Args::read(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        let args = Args::read(["gesher", "client", "--secret", "hunter22hunter22"]).unwrap();
+        assert!(!format!("{args:?}").contains("hunter22"));
+    }
+}

@@ -1,0 +1,42 @@
+//! `gesher client`: prints the banner, runs a connector until it is told to stop or the gateway refuses it.
+
+use std::sync::{Arc, OnceLock};
+
+use gesher_core::event::Event;
+use gesher_core::hub::ConnectorHub;
+use gesher_core::link::handshake::Refusal;
+use gesher_runtime_smol::Service;
+
+use crate::args::ClientArgs;
+use crate::banner;
+use crate::exit::{Exit, Failure};
+use crate::log::Log;
+use crate::server::{ended, options};
+use crate::settings::{self, Client};
+use crate::words;
+
+pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
+    let log_args = args.log;
+    let settings = Client::check(args)?;
+    let log = Log::start(log_args)?.towards(&settings.gateway);
+    for warning in &settings.warnings {
+        log.warning(warning);
+    }
+    banner::print(&banner::client(&settings.gateway, &settings.target));
+
+    let refused: Arc<OnceLock<Refusal>> = Arc::default();
+    let hub = ConnectorHub::new(settings.config, settings::seed()?);
+    let on_event = {
+        let (log, refused) = (log.clone(), refused.clone());
+        Arc::new(move |event| match event {
+            Event::GaveUp { refusal } => drop(refused.set(refusal)),
+            _ => log.event(&event),
+        })
+    };
+    let service = Service { process: hub, listeners: Vec::new(), on_event };
+    let exit = ended(gesher_runtime_smol::run(vec![service], options()), &log)?;
+    match refused.get() {
+        Some(refusal) => Err(Failure::refused(words::refused(*refusal, &settings.gateway.to_string()))),
+        None => Ok(exit),
+    }
+}

@@ -1,0 +1,132 @@
+//! What happened, in words for someone who sees the program for the first time: what, and what to do about it.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use gesher_core::event::{Disconnect, Trouble};
+use gesher_core::link::handshake::{Missing, Refusal};
+use gesher_core::machine::{DialFault, Endpoint};
+
+/// Why the connector has no link to `gateway`, when it dials again, and what to do until then.
+pub(crate) fn disconnected(why: Disconnect, again_in: Duration, attempt: u32, gateway: &str) -> String {
+    let (what, todo) = no_link(why, gateway);
+    let wait = again_in.as_secs_f64();
+    let next = match attempt {
+        0 | 1 => format!("next try in {wait:.1} s"),
+        _ => format!("try {attempt}, the next in {wait:.1} s"),
+    };
+    if todo.is_empty() { format!("{what} ({next})") } else { format!("{what} ({next}): {todo}") }
+}
+
+/// Why the gateway does not take this connector, and what to do.
+pub(crate) fn refused(refusal: Refusal, gateway: &str) -> String {
+    let (what, todo) = refusal_words(refusal);
+    format!("the gateway at {gateway} refused: {what}: {todo}")
+}
+
+/// Why a join was refused, for who runs the gateway.
+pub(crate) fn join_refused(from: IpAddr, refusal: Refusal) -> String {
+    let why = match refusal {
+        Refusal::Secret => "wrong secret",
+        Refusal::Clock => "its clock and ours differ by more than 30 s; it tries again with ours",
+        Refusal::Replay => "this join was seen before: somebody repeats what they captured",
+        Refusal::Pin => "right secret, but wrong PIN",
+        Refusal::Rate => "too many joins from this address",
+        Refusal::Locked => "locked out for up to 10 minutes after 5 wrong PINs",
+        Refusal::Seal => "it offers no way of sealing that we have: one of the two is too old",
+    };
+    format!("refused a join from {from}: {why}")
+}
+
+/// What a proxy between a connector and the gateway takes away, for who runs the gateway.
+pub(crate) fn join_without_upgrade(from: IpAddr, missing: Missing) -> String {
+    format!("a join from {from} came without its WebSocket upgrade: {missing}")
+}
+
+/// The app does not answer.
+pub(crate) fn target_down(target: &Endpoint, why: DialFault) -> String {
+    let todo = match why {
+        DialFault::Refused => "is it running, and is --target right?",
+        DialFault::NoSuchName => "is --target right?",
+        DialFault::TimedOut => "is it busy, or does a firewall swallow the connection?",
+        DialFault::Unreachable => "is --target right, and may this user reach it?",
+    };
+    format!("the app at {target} cannot be reached: {why}: {todo}")
+}
+
+/// Two clocks differ.
+pub(crate) fn clock_off(behind_secs: i64) -> String {
+    let side = if behind_secs < 0 { "ahead of" } else { "behind" };
+    format!(
+        "this clock is {} s {side} the gateway's: set it; joining goes on with the gateway's time",
+        behind_secs.unsigned_abs()
+    )
+}
+
+/// Whether somebody who runs this should look at it; a visitor that leaves or breaks the rules is everyday life.
+pub(crate) fn is_ours(trouble: Trouble) -> bool {
+    !matches!(trouble, Trouble::VisitorLeft | Trouble::VisitorBroke | Trouble::VisitorStalled)
+}
+
+fn no_link(why: Disconnect, gateway: &str) -> (String, Cow<'static, str>) {
+    let (what, todo) = match why {
+        Disconnect::Dial(DialFault::Refused) => {
+            (format!("nothing listens at {gateway}"), "is `gesher server` running there?")
+        }
+        Disconnect::Dial(DialFault::NoSuchName) => (
+            format!("there is no such host name as in {gateway}"),
+            "is --gateway right, and is this machine online?",
+        ),
+        Disconnect::Dial(DialFault::TimedOut) => (
+            format!("{gateway} does not answer"),
+            "is --gateway right, and does a firewall let this port through?",
+        ),
+        Disconnect::Dial(DialFault::Unreachable) => {
+            (format!("{gateway} cannot be reached"), "is this machine online?")
+        }
+        Disconnect::NoAnswer => (
+            format!("something listens at {gateway}, but does not answer"),
+            "is it `gesher server`, and is this its port?",
+        ),
+        Disconnect::Refused(refusal) => {
+            let (what, todo) = refusal_words(refusal);
+            (format!("the gateway at {gateway} refused: {what}"), todo)
+        }
+        Disconnect::NotGateway(status @ (502..=504)) => {
+            (format!("a proxy at {gateway} answered {status}"), "is `gesher server` running behind it?")
+        }
+        Disconnect::NotGateway(status) => (
+            format!("what answers at {gateway} is not a gateway: it said {status}"),
+            "is --gateway right, and is `gesher server` what runs there?",
+        ),
+        Disconnect::UpgradeMissing(missing) => {
+            let what = format!("no WebSocket upgrade reached the gateway at {gateway}");
+            return (what, missing.to_string().into());
+        }
+        Disconnect::Impostor => (
+            format!("what answers at {gateway} does not know the secret and the PIN"),
+            "it is not your gateway, or somebody between changes what it says; nothing was sent to it",
+        ),
+        Disconnect::Link(fault) => (format!("lost the gateway: {fault}"), ""),
+        Disconnect::GoAway => ("the gateway is going away".into(), ""),
+    };
+    (what, todo.into())
+}
+
+fn refusal_words(refusal: Refusal) -> (&'static str, &'static str) {
+    match refusal {
+        Refusal::Secret => ("wrong secret", "use the very secret that the gateway was started with"),
+        Refusal::Clock => {
+            ("the clocks differ by more than 30 s", "set this machine's clock, or the gateway's")
+        }
+        Refusal::Replay => ("it has seen this join before", "a proxy in between may send requests twice"),
+        Refusal::Pin => ("wrong PIN", "the PIN is printed by the gateway at its start and is new each time"),
+        Refusal::Rate => ("too many joins from this address", "wait a minute"),
+        Refusal::Locked => (
+            "too many wrong PINs from this address",
+            "wait 10 minutes, then use the PIN that the gateway printed",
+        ),
+        Refusal::Seal => ("it has none of the ways of sealing offered", "update the older one of the two"),
+    }
+}

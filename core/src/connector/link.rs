@@ -1,0 +1,232 @@
+//! A link as the connector runs it.
+//!
+//! ```text
+//! dialled ──▶ joining: request, 101, accept proof ──▶ HELLOs ──▶ joined ──▶ done (GOAWAY, nothing open) ──▶ Close
+//!    └─────────────────┴── refused, no gateway, impostor ──▶ told to the supervisor ◀── lost ──┘
+//! ```
+
+use std::sync::Arc;
+
+use super::supervisor::{LinkEnd, Report};
+use super::target::TargetConn;
+use crate::event::{Disconnect, Event};
+use crate::fault::{Fault, LinkFault};
+use crate::http1::head::{HeadKind, HeadScan, parse_response};
+use crate::hub::ConnectorHub;
+use crate::hub::mailbox::Inbox;
+use crate::limits;
+use crate::link::frame::Hello;
+use crate::link::handshake::{JoinAttempt, JoinOutcome, LinkKeys};
+use crate::link::mux::Mux;
+use crate::link::record::{RecordReader, RecordWriter};
+use crate::link::streams::Notice;
+use crate::machine::{Cx, End, Io, Lost, Machine, PortId, Want};
+use crate::time::{Instant, Now, Timers, UnixSecs, Why};
+use crate::websocket::Role;
+
+/// See the module.
+pub(crate) struct ConnectorLink {
+    hub: Arc<ConnectorHub>,
+    port: PortId,
+    epoch: u64,
+    stage: Stage,
+    notices: Vec<Notice>,
+    /// The gateway's HELLO came.
+    joined: bool,
+    end: Option<LinkEnd>,
+}
+
+enum Stage {
+    /// The join is to be sent, by this deadline answered.
+    Dialled(Timers),
+    /// Its answer is awaited. The time is this machine's when it was signed.
+    Joining {
+        attempt: Box<JoinAttempt>,
+        scan: HeadScan,
+        signed_at: UnixSecs,
+        timers: Timers,
+    },
+    Linked(Box<Mux>),
+    /// Nothing more is to be had here.
+    Over,
+}
+
+impl ConnectorLink {
+    /// A link that is about to be dialled.
+    pub(crate) fn new(hub: Arc<ConnectorHub>, now: Instant) -> Self {
+        let mut timers = Timers::default();
+        timers.set(Why::Hello, now + limits::JOIN_TIME * 2);
+        Self {
+            port: hub.ports.open(),
+            epoch: hub.next_epoch(),
+            hub,
+            stage: Stage::Dialled(timers),
+            notices: Vec::new(),
+            joined: false,
+            end: None,
+        }
+    }
+
+    fn send_join(&mut self, timers: Timers, now: Now, io: &mut Io) {
+        let config = &self.hub.config;
+        let (attempt, request) = JoinAttempt::new(
+            &config.keys,
+            self.hub.gateway_time(now.unix),
+            &config.gateway.authority,
+            &config.gateway.prefix,
+            &mut self.hub.seeds.child(),
+        );
+        io.output.tail().extend_from_slice(&request);
+        self.stage = Stage::Joining {
+            attempt: Box::new(attempt),
+            scan: HeadScan::default(),
+            signed_at: now.unix,
+            timers,
+        };
+    }
+
+    /// Judges the answer once its head is there; none while it is not.
+    fn read_answer(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Option<Result<LinkKeys, LinkEnd>> {
+        let Stage::Joining { scan, timers, .. } = &mut self.stage else { return None };
+        let not_http = Some(Err(LinkEnd::new(Disconnect::NotHttp)));
+        let length = match scan.find(io.input.unread(), HeadKind::Response) {
+            Ok(Some(length)) => length,
+            Ok(None) if io.input.ended() || timers.is_due(Why::Hello, cx.now.mono) => {
+                return Some(Err(LinkEnd::new(Disconnect::NoAnswer)));
+            }
+            Ok(None) => return None,
+            Err(_) => return not_http,
+        };
+        let Ok(head) = parse_response(&io.input.unread()[..length]) else { return not_http };
+        let Stage::Joining { attempt, signed_at, .. } = std::mem::replace(&mut self.stage, Stage::Over)
+        else {
+            return None;
+        };
+        let outcome = attempt.judge(&head);
+        io.input.consume(length);
+        Some(match outcome {
+            JoinOutcome::Joined(keys) => Ok(keys),
+            JoinOutcome::Refused { refusal, gateway_time, retry_after } => Err(LinkEnd {
+                why: Disconnect::Refused(refusal),
+                retry_after,
+                clocks: gateway_time.map(|theirs| (signed_at, theirs)),
+            }),
+            JoinOutcome::UpgradeMissing(missing) => Err(LinkEnd::new(Disconnect::UpgradeMissing(missing))),
+            JoinOutcome::NotGateway(status, retry_after) => {
+                Err(LinkEnd { retry_after, ..LinkEnd::new(Disconnect::NotGateway(status)) })
+            }
+            JoinOutcome::Impostor => Err(LinkEnd::new(Disconnect::Impostor)),
+        })
+    }
+
+    fn begin_link(&mut self, keys: &LinkKeys, now: Now) {
+        let hub = &self.hub;
+        let mut mux = Mux::new(
+            Role::Connector,
+            RecordReader::new(hub.config.seals.opener(&keys.g2c)),
+            RecordWriter::new(hub.config.seals.sealer(&keys.c2g)),
+            hub.seeds.child(),
+            Inbox::new(self.port),
+            hub.pool.clone(),
+            now,
+        );
+        mux.say_hello(Hello {
+            streams_max: limits::STREAMS_MAX,
+            window: limits::WINDOW_BYTES,
+            name: hub.config.name.clone(),
+            instance: Some(hub.instance),
+            link: 0,
+            epoch: self.epoch,
+            ..Hello::default()
+        });
+        self.stage = Stage::Linked(Box::new(mux));
+    }
+
+    fn run_link(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        let Stage::Linked(mux) = &mut self.stage else { return Ok(Want::default()) };
+        let again = match mux.read(cx, &mut io.input, &mut self.notices) {
+            Ok(again) => again,
+            Err(fault) => {
+                self.end = Some(LinkEnd::new(Disconnect::Link(fault.into())));
+                return Err(fault.into());
+            }
+        };
+        for notice in self.notices.drain(..) {
+            match notice {
+                Notice::Hello(hello) if !hello.id.is_empty() => {
+                    self.joined = true;
+                    self.hub.report(Report::Joined(hello.id), cx.fx);
+                }
+                // The gateway is full; its GOAWAY says so.
+                Notice::Hello(_) => {}
+                Notice::Request { exchange, idempotent } => {
+                    TargetConn::serve(&self.hub, exchange, idempotent, cx)
+                }
+                Notice::Peers(peers) => cx.fx.events.push(Event::Peers(peers)),
+                Notice::Stats(stats) => cx.fx.events.push(Event::Stats(stats)),
+                Notice::GoAway => {
+                    let why = if self.joined { Disconnect::GoAway } else { Disconnect::Full };
+                    self.end = Some(LinkEnd::new(why));
+                }
+                // This only comes to a gateway, which the streams have checked.
+                Notice::StatsAsked => {}
+            }
+        }
+        if self.hub.is_draining() {
+            mux.say_go_away(limits::DRAIN, "the connector stops");
+        }
+        if self.joined && self.hub.take_stats_wanted() {
+            mux.ask_stats();
+        }
+        mux.write(cx, io);
+        let end = mux.is_done().then(|| mux.close(io));
+        Ok(Want { read: !again, wake_at: mux.next_deadline(), again, end })
+    }
+}
+
+impl Machine for ConnectorLink {
+    fn port(&self) -> PortId {
+        self.port
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        match &mut self.stage {
+            Stage::Dialled(_) | Stage::Joining { .. } if self.hub.is_draining() => {
+                self.stage = Stage::Over;
+            }
+            Stage::Dialled(timers) => {
+                let timers = timers.clone();
+                self.send_join(timers, cx.now, io);
+            }
+            Stage::Joining { .. } | Stage::Linked(_) | Stage::Over => {}
+        }
+        match self.read_answer(cx, io) {
+            None => {}
+            Some(Ok(keys)) => self.begin_link(&keys, cx.now),
+            Some(Err(end)) => {
+                self.end = Some(end);
+                self.stage = Stage::Over;
+            }
+        }
+        match &self.stage {
+            Stage::Linked(_) => self.run_link(cx, io),
+            Stage::Over => Ok(Want { end: Some(End::Close), ..Want::default() }),
+            Stage::Dialled(timers) | Stage::Joining { timers, .. } => {
+                Ok(Want { read: true, wake_at: timers.next(), ..Want::default() })
+            }
+        }
+    }
+
+    fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
+        let end = self.end.take().unwrap_or(LinkEnd::new(match (why, &self.stage) {
+            (Lost::Dial(fault), _) => Disconnect::Dial(fault),
+            (_, Stage::Linked(_)) => Disconnect::Link(LinkFault::Lost.into()),
+            _ => Disconnect::NoAnswer,
+        }));
+        if let Stage::Linked(mux) = &mut self.stage {
+            mux.fail_all(cx.fx);
+        }
+        self.hub.report(Report::Ended(end), cx.fx);
+        self.hub.ports.close(self.port);
+    }
+}

@@ -1,0 +1,174 @@
+//! Keeps a connector joined: decides when to dial the gateway, and when to give up.
+//!
+//! ```text
+//!            ┌──────────── wait: 0.5 to 1.5 s; later up to 30 s; 60 s; as the gateway says ─┐
+//!            ▼                                                                              │
+//!   start ─▶ dial ──▶ link ──▶ reports: joined … ended ─────────────────────────────────────┘
+//!                                         └── secret or PIN refused, never joined: gives up
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::RngCore;
+
+use super::link::ConnectorLink;
+use crate::event::{Disconnect, Event};
+use crate::fault::Fault;
+use crate::hub::ConnectorHub;
+use crate::limits;
+use crate::link::handshake::Refusal;
+use crate::machine::{Cx, Dial, End, Io, Lost, Machine, PortId, Want};
+use crate::time::{Instant, Timers, UnixSecs, Why};
+
+/// What a link tells the supervisor.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The gateway took this connector under this id.
+    Joined(String),
+    /// The link is gone, or was not to be had.
+    Ended(LinkEnd),
+}
+
+/// How a link ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct LinkEnd {
+    pub(crate) why: Disconnect,
+    /// How long the gateway asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+    /// What the gateway's clock said when this one's said the second.
+    pub(crate) clocks: Option<(UnixSecs, UnixSecs)>,
+}
+
+impl LinkEnd {
+    pub(crate) fn new(why: Disconnect) -> Self {
+        Self { why, retry_after: None, clocks: None }
+    }
+}
+
+/// See the module.
+pub(crate) struct Supervisor {
+    hub: Arc<ConnectorHub>,
+    rng: ChaCha20Rng,
+    timers: Timers,
+    /// A link lives or is being dialled.
+    linked: bool,
+    ever_joined: bool,
+    /// How many times in a row joining failed.
+    attempt: u32,
+    /// Since when there is no link.
+    alone_since: Instant,
+    /// The gateway's time was taken once; another refusal of the clock is one like others.
+    clock_learnt: bool,
+    gave_up: bool,
+}
+
+impl Supervisor {
+    pub(crate) fn new(hub: Arc<ConnectorHub>) -> Self {
+        let rng = hub.seeds.child();
+        Self {
+            hub,
+            rng,
+            timers: Timers::default(),
+            linked: false,
+            ever_joined: false,
+            attempt: 0,
+            alone_since: Instant::default(),
+            clock_learnt: false,
+            gave_up: false,
+        }
+    }
+
+    fn dial(&mut self, cx: &mut Cx<'_>) {
+        self.timers.clear(Why::Dial);
+        self.linked = true;
+        let to = self.hub.config.gateway.endpoint().clone();
+        let machine = Box::new(ConnectorLink::new(self.hub.clone(), cx.now.mono));
+        cx.fx.dials.push(Dial { to, timeout: limits::JOIN_TIME, machine });
+    }
+
+    fn link_ended(&mut self, end: LinkEnd, cx: &mut Cx<'_>) {
+        let now = cx.now.mono;
+        if std::mem::take(&mut self.linked) && self.attempt == 0 {
+            self.alone_since = now;
+        }
+        let had_joined = matches!(end.why, Disconnect::Link(_) | Disconnect::GoAway);
+        self.attempt = if had_joined { 0 } else { self.attempt.saturating_add(1) };
+        if let (Disconnect::Refused(Refusal::Clock), Some((ours, theirs)), false) =
+            (end.why, end.clocks, self.clock_learnt)
+        {
+            // Freshness rests on the ephemeral keys: a wrong clock must not keep a small machine out.
+            self.clock_learnt = true;
+            let behind_secs = self.hub.learn_time(ours, theirs);
+            cx.fx.events.push(Event::ClockOff { behind_secs });
+            self.timers.set(Why::Dial, now);
+            return;
+        }
+        if let Disconnect::Refused(refusal @ (Refusal::Secret | Refusal::Pin)) = end.why
+            && !self.ever_joined
+        {
+            self.gave_up = true;
+            cx.fx.events.push(Event::GaveUp { refusal });
+            return;
+        }
+        if self.hub.is_draining() {
+            return;
+        }
+        let again_in = self.wait(end, now);
+        self.timers.set(Why::Dial, now + again_in);
+        cx.fx.events.push(Event::Disconnected { why: end.why, again_in, attempt: self.attempt });
+    }
+
+    /// How long until the next dial.
+    fn wait(&mut self, end: LinkEnd, now: Instant) -> Duration {
+        if let Some(asked) = end.retry_after {
+            return asked.clamp(limits::REDIAL_MIN, limits::REDIAL_REFUSED);
+        }
+        if let Disconnect::Refused(Refusal::Secret | Refusal::Pin | Refusal::Seal) = end.why {
+            return limits::REDIAL_REFUSED;
+        }
+        // Half of it for certain and once more at random: many connectors do not return in one moment.
+        let alone = now.since(self.alone_since);
+        let base = if alone < limits::REDIAL_FAST_FOR {
+            limits::REDIAL_MIN
+        } else {
+            // From 1 s to 20 s within the next few minutes: one and a half of it is the longest wait.
+            let over = alone - limits::REDIAL_FAST_FOR;
+            (limits::REDIAL_MIN + over / 10).min(limits::REDIAL_MAX * 2 / 3)
+        };
+        let spread = u64::try_from(base.as_millis()).unwrap_or(u64::MAX).max(1);
+        base / 2 + Duration::from_millis(self.rng.next_u64() % spread.saturating_add(1))
+    }
+}
+
+impl Machine for Supervisor {
+    fn port(&self) -> PortId {
+        self.hub.supervisor_port()
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>, _io: &mut Io) -> Result<Want, Fault> {
+        for report in self.hub.take_reports() {
+            match report {
+                Report::Joined(id) => {
+                    self.ever_joined = true;
+                    self.attempt = 0;
+                    cx.fx.events.push(Event::Connected { id });
+                }
+                Report::Ended(end) => self.link_ended(end, cx),
+            }
+        }
+        let over = self.gave_up || self.hub.is_draining();
+        if over && !self.linked {
+            return Ok(Want { end: Some(End::Close), ..Want::default() });
+        }
+        if !self.linked && (!self.timers.is_set(Why::Dial) || self.timers.is_due(Why::Dial, cx.now.mono)) {
+            self.dial(cx);
+        }
+        Ok(Want { wake_at: self.timers.next(), ..Want::default() })
+    }
+
+    fn lost(&mut self, _cx: &mut Cx<'_>, _why: Lost) {
+        self.hub.ports.close(self.port());
+    }
+}

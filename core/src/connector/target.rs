@@ -1,0 +1,435 @@
+//! A connection to the app, and the exchanges that it carries one after the other.
+//!
+//! ```text
+//!            ┌────────────────── keep-alive ───────────────────┐
+//!            ▼                                                 │
+//!   dialled ─┬─▶ carrying: request ─▶ app, response ─▶ link ───┤
+//!            │                                                 └── close, cut ──▶ over
+//!   idle ────┘◀── in the hub's list of idle connections; any byte or FIN ends it ──▲
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::fault::Fault;
+use crate::http1::Violation;
+use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
+use crate::http1::head::{HeadKind, HeadScan, parse_response};
+use crate::http1::hop::{TargetFacts, request_to_target, response_to_link};
+use crate::hub::ConnectorHub;
+use crate::hub::admission::Slot;
+use crate::hub::mailbox::{Exchange, LinkHead};
+use crate::hub::targets::TargetSlot;
+use crate::limits;
+use crate::link::frame::ResetCode;
+use crate::machine::{Cx, Dial, End, Io, Lost, Machine, PortId, SendWatch, Want};
+use crate::time::{Timers, Why};
+
+/// See the module.
+pub(crate) struct TargetConn {
+    hub: Arc<ConnectorHub>,
+    slot: Arc<TargetSlot>,
+    stage: Stage,
+    /// It has carried an exchange before: the app may have closed it meanwhile.
+    reused: bool,
+    timers: Timers,
+    watch: SendWatch,
+    /// Body bytes on their way between lane and buffer.
+    scratch: Vec<u8>,
+    _place: Slot,
+}
+
+enum Stage {
+    /// In the hub's list of idle connections, or just taken out of it.
+    Idle,
+    /// An exchange whose head is still to be written.
+    Taken(Arc<Exchange>),
+    Carrying(Box<Carrying>),
+    Ending(End),
+}
+
+/// An exchange on its way.
+struct Carrying {
+    exchange: Arc<Exchange>,
+    facts: TargetFacts,
+    /// The request, as long as it may be sent once more: it has no body, and nothing of its answer came.
+    again: Option<LinkHead>,
+    request: Request,
+    response: Response,
+    /// Body bytes in the output whose credit has not gone back.
+    unreported: usize,
+    interim_count: u32,
+    /// The app's connection may carry another exchange after this one.
+    keep_alive: bool,
+    idle_max: Duration,
+    /// The lane to the link has no room: nothing is read.
+    blocked: bool,
+}
+
+enum Request {
+    Body(Encoder),
+    Done,
+}
+
+enum Response {
+    Head(HeadScan),
+    Body(Decoder),
+    Done,
+    /// After a 101: what the app sends is opaque.
+    Tunnel(Decoder),
+    /// The app sends no more through the tunnel; the other direction may go on.
+    TunnelDone,
+}
+
+/// Why an exchange cannot go on: what the gateway is told, and what people are.
+struct Broken {
+    code: ResetCode,
+    reason: &'static str,
+    event: Option<Event>,
+}
+
+impl Broken {
+    fn by_app(rule: Violation) -> Self {
+        let event = Some(Event::BadResponse { rule: Some(rule) });
+        Self { code: ResetCode::ProtocolError, reason: rule.as_str(), event }
+    }
+
+    fn closed_early() -> Self {
+        let event = Some(Event::BadResponse { rule: None });
+        Self { code: ResetCode::Internal, reason: "the app broke off", event }
+    }
+
+    fn by_gateway(reason: &'static str) -> Self {
+        Self { code: ResetCode::ProtocolError, reason, event: None }
+    }
+}
+
+impl TargetConn {
+    /// Hands an exchange to an idle connection to the app, or to a new one.
+    pub(super) fn serve(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, idempotent: bool, cx: &mut Cx<'_>) {
+        match hub.idle.assign(&exchange, !idempotent, cx.now.mono) {
+            Some(port) => cx.fx.wake(port),
+            None => Self::dial(hub, exchange, cx),
+        }
+    }
+
+    /// Opens a new connection to the app for `exchange`.
+    fn dial(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, cx: &mut Cx<'_>) {
+        let Some(place) = hub.targets.take(limits::TARGETS_MAX) else {
+            exchange.reset(ResetCode::Refused, "as many connections to the app as there may be", cx.fx);
+            return;
+        };
+        let slot = TargetSlot::new(hub.ports.open());
+        exchange.attach_http(slot.port);
+        let machine = Box::new(Self {
+            hub: hub.clone(),
+            slot,
+            stage: Stage::Taken(exchange),
+            reused: false,
+            timers: Timers::default(),
+            watch: SendWatch::default(),
+            scratch: Vec::new(),
+            _place: place,
+        });
+        let to = hub.config.target.endpoint().clone();
+        cx.fx.dials.push(Dial { to, timeout: limits::TARGET_DIAL_TIME, machine });
+    }
+
+    // ---- between exchanges -----------------------------------------------------------------------------------------
+
+    /// Waits in the hub's list for the next exchange.
+    fn rest(&mut self, idle_max: Duration, cx: &mut Cx<'_>) {
+        self.reused = true;
+        self.timers = Timers::default();
+        self.timers.set(Why::Idle, cx.now.mono + idle_max);
+        self.stage = Stage::Idle;
+        self.hub.idle.add(self.slot.clone(), cx.now.mono + idle_max, cx.now.mono);
+    }
+
+    /// Looks whether there is an exchange, or a reason to close.
+    fn look(&mut self, cx: &mut Cx<'_>, io: &Io) {
+        if let Some(exchange) = self.slot.take() {
+            self.stage = Stage::Taken(exchange);
+            return;
+        }
+        let stale = !io.input.is_empty() || io.input.ended();
+        let over = stale || self.hub.is_draining() || self.timers.is_due(Why::Idle, cx.now.mono);
+        // Whoever takes it out of the list owns it: if it is out already, an exchange is on its way here.
+        if over && self.hub.idle.remove(&self.slot) {
+            self.stage = Stage::Ending(End::Close);
+        }
+    }
+
+    /// Writes the request's head and begins to carry.
+    fn begin(&mut self, exchange: Arc<Exchange>, cx: &mut Cx<'_>, io: &mut Io) {
+        exchange.attach_http(self.slot.port);
+        if !io.input.is_empty() || io.input.ended() {
+            // The app closed, or spoke out of turn, before anything was sent: a fresh connection has it.
+            self.stage = Stage::Ending(End::Close);
+            return if self.reused {
+                Self::dial(&self.hub, exchange, cx);
+            } else {
+                self.give_up(&exchange, Broken::closed_early(), cx);
+            };
+        }
+        let taken = exchange.take(0, &mut self.scratch);
+        let Some(head) = taken.head else {
+            // It was given up before it began.
+            return self.stage = Stage::Ending(End::Close);
+        };
+        let config = &self.hub.config;
+        match request_to_target(
+            &head.text,
+            head.kind,
+            &config.host_rule,
+            &config.target.authority,
+            io.output.tail(),
+        ) {
+            Err(_) => self.give_up(&exchange, Broken::by_gateway("malformed request head"), cx),
+            Ok(request) => {
+                let body = head.kind != BodyKind::None;
+                let framing =
+                    if head.kind == BodyKind::Upgrade { Framing::UntilClose } else { request.framing };
+                self.timers = Timers::default();
+                self.stage = Stage::Carrying(Box::new(Carrying {
+                    exchange,
+                    facts: request.facts,
+                    again: (self.reused && !body && head.is_idempotent()).then_some(head),
+                    request: if body { Request::Body(Encoder::new(framing)) } else { Request::Done },
+                    response: Response::Head(HeadScan::default()),
+                    unreported: 0,
+                    interim_count: 0,
+                    keep_alive: true,
+                    idle_max: limits::TARGET_IDLE,
+                    blocked: false,
+                }));
+            }
+        }
+    }
+
+    // ---- carrying --------------------------------------------------------------------------------------------------
+
+    /// Moves both directions as far as they go.
+    fn carry(&mut self, mut carrying: Box<Carrying>, cx: &mut Cx<'_>, io: &mut Io) {
+        let moved =
+            self.pump_request(&mut carrying, cx, io).and_then(|()| self.pump_response(&mut carrying, cx, io));
+        if let Err(broken) = moved {
+            return match carrying.again.take() {
+                Some(head) if io.input.is_empty() && io.input.ended() => {
+                    self.try_again(&carrying.exchange, head, cx)
+                }
+                _ => self.give_up(&carrying.exchange, broken, cx),
+            };
+        }
+        match (&carrying.response, &carrying.request) {
+            (Response::Done, Request::Done) => {
+                if carrying.keep_alive && io.output.is_empty() && io.input.is_empty() && !io.input.ended() {
+                    self.rest(carrying.idle_max, cx);
+                } else {
+                    self.stage = Stage::Ending(End::Close);
+                }
+            }
+            (Response::Done, Request::Body(_)) => {
+                // An early answer. After its END a RESET only means *send no more* (docs/protocol.md).
+                carrying.exchange.reset(ResetCode::Cancelled, "answered before the request was whole", cx.fx);
+                self.stage = Stage::Ending(End::Abort);
+            }
+            (Response::TunnelDone, Request::Done) => self.stage = Stage::Ending(End::Close),
+            _ => self.stage = Stage::Carrying(carrying),
+        }
+    }
+
+    /// Moves the request towards the app.
+    fn pump_request(&mut self, carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<(), Broken> {
+        let wrong_length = |_| Broken::by_gateway("a body of another length than announced");
+        loop {
+            self.scratch.clear();
+            let room = limits::HTTP_OUTPUT_BYTES.saturating_sub(io.output.len());
+            let taken = carrying.exchange.take(room, &mut self.scratch);
+            if taken.failure.is_some() {
+                return Err(Broken { code: ResetCode::Cancelled, reason: "cancelled", event: None });
+            }
+            match &mut carrying.request {
+                _ if self.scratch.is_empty() && taken.end.is_none() => break,
+                // The END of a request without a body, or of an upgrade that was not granted.
+                Request::Done if self.scratch.is_empty() => continue,
+                Request::Done => return Err(Broken::by_gateway("a body that was not announced")),
+                Request::Body(encoder) => {
+                    encoder.encode(&self.scratch, io.output.tail()).map_err(wrong_length)?;
+                    carrying.unreported += self.scratch.len();
+                    if let Some(trailers) = taken.end {
+                        encoder.finish(&trailers, io.output.tail()).map_err(wrong_length)?;
+                        carrying.request = Request::Done;
+                    }
+                }
+            }
+        }
+        let consumed = carrying.unreported.saturating_sub(io.output.len());
+        carrying.unreported -= consumed;
+        carrying.exchange.consumed(consumed, cx.fx);
+        Ok(())
+    }
+
+    /// Moves the response towards the link.
+    fn pump_response(&mut self, carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<(), Broken> {
+        loop {
+            let goes_on = match &mut carrying.response {
+                Response::Done | Response::TunnelDone => false,
+                Response::Head(_) => Self::take_head(carrying, cx, io)?,
+                Response::Body(_) | Response::Tunnel(_) => self.pump_body(carrying, cx, io)?,
+            };
+            if !goes_on {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes one head; false if it is not whole yet.
+    fn take_head(carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Broken> {
+        const SWITCHING_PROTOCOLS: u16 = 101;
+        let Response::Head(scan) = &mut carrying.response else { return Ok(false) };
+        let Some(length) = scan.find(io.input.unread(), HeadKind::Response).map_err(Broken::by_app)? else {
+            return if io.input.ended() { Err(Broken::closed_early()) } else { Ok(false) };
+        };
+        let head = parse_response(&io.input.unread()[..length]).map_err(Broken::by_app)?;
+        let response = response_to_link(&head, &carrying.facts).map_err(Broken::by_app)?;
+        io.input.consume(length);
+        carrying.again = None;
+        let head = LinkHead { kind: response.kind, text: response.text };
+        match response.status {
+            SWITCHING_PROTOCOLS => {
+                carrying.keep_alive = false;
+                carrying.response = Response::Tunnel(Decoder::new(Framing::UntilClose));
+                carrying.exchange.post_head(head, cx.fx);
+            }
+            100..200 => {
+                carrying.interim_count += 1;
+                if carrying.interim_count > limits::INTERIM_RESPONSES_MAX {
+                    return Err(Broken::by_app(Violation::InterimResponses));
+                }
+                carrying.response = Response::Head(HeadScan::default());
+                carrying.exchange.post_interim(head, cx.fx);
+            }
+            _ => {
+                carrying.keep_alive = response.keep_alive;
+                carrying.idle_max = response.idle_max.unwrap_or(limits::TARGET_IDLE).min(limits::TARGET_IDLE);
+                if !carrying.facts.upgrade.is_empty() {
+                    // It was not granted: the gateway says END, and the request has no body.
+                    carrying.request = Request::Done;
+                }
+                carrying.response = Response::Body(Decoder::new(response.framing));
+                carrying.exchange.post_head(head, cx.fx);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Moves body bytes; false if it can go no further now.
+    fn pump_body(&mut self, carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Broken> {
+        let (Response::Body(decoder) | Response::Tunnel(decoder)) = &mut carrying.response else {
+            return Ok(false);
+        };
+        if !decoder.is_done() {
+            let room = carrying.exchange.room();
+            self.scratch.clear();
+            let consumed =
+                decoder.decode(io.input.unread(), room, &mut self.scratch).map_err(Broken::by_app)?;
+            io.input.consume(consumed);
+            carrying.exchange.post_data(&mut self.scratch, cx.fx);
+            carrying.blocked = room == 0;
+            if consumed == 0 && !decoder.is_done() {
+                if carrying.blocked || !io.input.ended() {
+                    return Ok(false);
+                }
+                decoder.end_of_input().map_err(|_| Broken::closed_early())?;
+            }
+        }
+        if decoder.is_done() {
+            carrying.exchange.post_end(decoder.take_trailers(), cx.fx);
+            let tunnel = matches!(carrying.response, Response::Tunnel(_));
+            carrying.response = if tunnel { Response::TunnelDone } else { Response::Done };
+        }
+        Ok(true)
+    }
+
+    /// The app closed an idle connection just as the request went out: once more on a fresh one.
+    fn try_again(&mut self, exchange: &Arc<Exchange>, head: LinkHead, cx: &mut Cx<'_>) {
+        exchange.put_back(head);
+        Self::dial(&self.hub, exchange.clone(), cx);
+        self.stage = Stage::Ending(End::Close);
+    }
+
+    fn give_up(&mut self, exchange: &Arc<Exchange>, broken: Broken, cx: &mut Cx<'_>) {
+        exchange.reset(broken.code, broken.reason, cx.fx);
+        cx.fx.events.extend(broken.event);
+        self.stage = Stage::Ending(End::Abort);
+    }
+
+    fn want(&self) -> Want {
+        let wake_at = self.timers.next();
+        match &self.stage {
+            Stage::Ending(end) => Want { wake_at, end: Some(*end), ..Want::default() },
+            Stage::Idle | Stage::Taken(_) => Want { read: true, wake_at, ..Want::default() },
+            Stage::Carrying(carrying) => {
+                let tunnel = matches!(carrying.response, Response::Tunnel(_) | Response::TunnelDone);
+                let half = tunnel && matches!(carrying.request, Request::Done);
+                Want {
+                    read: !carrying.blocked,
+                    wake_at,
+                    end: half.then_some(End::HalfClose),
+                    ..Want::default()
+                }
+            }
+        }
+    }
+}
+
+impl Machine for TargetConn {
+    fn port(&self) -> PortId {
+        self.slot.port
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        if matches!(self.stage, Stage::Idle) {
+            self.look(cx, io);
+        }
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Taken(exchange) => self.begin(exchange, cx, io),
+            other => self.stage = other,
+        }
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Carrying(carrying) => self.carry(carrying, cx, io),
+            other => self.stage = other,
+        }
+        self.watch.check(&mut self.timers, limits::SEND_TIMEOUT, cx.now.mono, &io.output)?;
+        Ok(self.want())
+    }
+
+    fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
+        match std::mem::replace(&mut self.stage, Stage::Ending(End::Abort)) {
+            Stage::Taken(exchange) => match why {
+                Lost::Dial(fault) => {
+                    let target = self.hub.config.target.endpoint().clone();
+                    cx.fx.events.push(Event::TargetDown { target, why: fault });
+                    exchange.reset(ResetCode::TargetUnreachable, "the app cannot be reached", cx.fx);
+                }
+                _ if self.reused && why != Lost::Dropped => Self::dial(&self.hub, exchange, cx),
+                _ => self.give_up(&exchange, Broken::closed_early(), cx),
+            },
+            Stage::Carrying(mut carrying) => match carrying.again.take() {
+                Some(head) if why == Lost::Reset => self.try_again(&carrying.exchange, head, cx),
+                _ => self.give_up(&carrying.exchange, Broken::closed_early(), cx),
+            },
+            Stage::Idle => {
+                if !self.hub.idle.remove(&self.slot)
+                    && let Some(exchange) = self.slot.take()
+                {
+                    Self::dial(&self.hub, exchange, cx);
+                }
+            }
+            Stage::Ending(_) => {}
+        }
+        self.hub.ports.close(self.slot.port);
+    }
+}

@@ -1,0 +1,188 @@
+//! A connector's link, as the gateway runs it.
+//!
+//! ```text
+//! 101 ──▶ waits for HELLO ──▶ joined ──▶ done (GOAWAY and nothing open) ──▶ Close
+//!              └──────── replaced, silent, broken: its exchanges are lost ──────▲
+//! ```
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::fault::{Fault, LinkFault};
+use crate::hub::GatewayHub;
+use crate::hub::admission::Slot;
+use crate::hub::mailbox::Inbox;
+use crate::hub::registry::{Attached, Connector};
+use crate::limits;
+use crate::link::frame::Hello;
+use crate::link::handshake::LinkKeys;
+use crate::link::mux::Mux;
+use crate::link::record::{RecordReader, RecordWriter};
+use crate::link::streams::Notice;
+use crate::machine::{Cx, End, Io, PortId, Want};
+use crate::time::{Now, Timers, Why};
+use crate::websocket::Role;
+
+/// See the module.
+pub(super) struct GatewayLink {
+    hub: Arc<GatewayHub>,
+    from: IpAddr,
+    mux: Mux,
+    inbox: Arc<Inbox>,
+    /// Its place among the links without HELLO.
+    waiting: Option<Slot>,
+    /// Once it joined.
+    connector: Option<Arc<Connector>>,
+    notices: Vec<Notice>,
+    /// Which list of connectors the peer knows.
+    peers_version: Option<u64>,
+    timers: Timers,
+    broke: Option<Fault>,
+}
+
+impl GatewayLink {
+    pub(super) fn new(
+        hub: Arc<GatewayHub>,
+        port: PortId,
+        from: IpAddr,
+        keys: &LinkKeys,
+        waiting: Slot,
+        now: Now,
+    ) -> Self {
+        let inbox = Inbox::new(port);
+        let seals = &hub.config.seals;
+        let mux = Mux::new(
+            Role::Gateway,
+            RecordReader::new(seals.opener(&keys.c2g)),
+            RecordWriter::new(seals.sealer(&keys.g2c)),
+            hub.seeds.child(),
+            inbox.clone(),
+            hub.pool.clone(),
+            now,
+        );
+        Self {
+            hub,
+            from,
+            mux,
+            inbox,
+            waiting: Some(waiting),
+            connector: None,
+            notices: Vec::new(),
+            peers_version: None,
+            timers: Timers::default(),
+            broke: None,
+        }
+    }
+
+    pub(super) fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        if self.connector.as_ref().is_some_and(|connector| connector.is_replaced()) {
+            return Ok(Want { end: Some(End::Close), ..Want::default() });
+        }
+        let again = match self.mux.read(cx, &mut io.input, &mut self.notices) {
+            Ok(again) => again,
+            Err(fault) => return Err(*self.broke.insert(fault.into())),
+        };
+        for notice in std::mem::take(&mut self.notices) {
+            self.notice(notice, cx)?;
+        }
+        if self.hub.is_draining() {
+            self.mux.say_go_away(limits::DRAIN, "the gateway stops");
+        }
+        if let Some(connector) = &self.connector {
+            connector.note_round_trip(self.mux.round_trip());
+            self.tell_peers(cx.now);
+        }
+        self.mux.write(cx, io);
+        let end = self.mux.is_done().then(|| self.mux.close(io));
+        let wake_at = self.mux.next_deadline().into_iter().chain(self.timers.next()).min();
+        Ok(Want { read: !again, wake_at, again, end })
+    }
+
+    fn notice(&mut self, notice: Notice, cx: &mut Cx<'_>) -> Result<(), Fault> {
+        match notice {
+            Notice::Hello(hello) => self.attach(hello, cx),
+            Notice::StatsAsked => {
+                self.mux.say_stats(self.hub.stats(cx.now.mono));
+                Ok(())
+            }
+            Notice::GoAway => {
+                if let Some(connector) = &self.connector {
+                    connector.leave();
+                }
+                Ok(())
+            }
+            // These only come to a connector, which the streams have checked.
+            Notice::Request { .. } | Notice::Peers(_) | Notice::Stats(_) => Ok(()),
+        }
+    }
+
+    fn attach(&mut self, hello: Hello, cx: &mut Cx<'_>) -> Result<(), Fault> {
+        self.waiting = None;
+        let id = format!("{:08x}", self.hub.seeds.number() as u32);
+        let attached = self.hub.registry.attach(
+            hello,
+            id,
+            self.from,
+            cx.now.unix,
+            self.inbox.clone(),
+            self.hub.config.connectors_max,
+            cx.fx,
+        );
+        match attached {
+            Attached::Joined { connector, replaced } => {
+                cx.fx.events.push(Event::Joined {
+                    id: connector.id.clone(),
+                    name: connector.name.clone(),
+                    from: self.from,
+                    replaced,
+                });
+                self.say_hello(connector.id.clone());
+                self.connector = Some(connector);
+            }
+            Attached::Full => {
+                self.say_hello(String::new());
+                self.mux.say_go_away(Duration::ZERO, "the gateway has as many connectors as it takes");
+            }
+            Attached::Stale | Attached::Nameless => {
+                return Err(*self.broke.insert(LinkFault::Hello.into()));
+            }
+        }
+        Ok(())
+    }
+
+    fn say_hello(&mut self, id: String) {
+        self.mux.say_hello(Hello {
+            streams_max: limits::STREAMS_MAX,
+            window: limits::WINDOW_BYTES,
+            id,
+            ..Hello::default()
+        });
+    }
+
+    /// Sends the list of connectors when it changed, at most once a second.
+    fn tell_peers(&mut self, now: Now) {
+        if self.timers.is_due(Why::Peers, now.mono) {
+            self.timers.clear(Why::Peers);
+        }
+        let version = self.hub.registry.version();
+        if self.peers_version != Some(version) && !self.timers.is_set(Why::Peers) {
+            self.peers_version = Some(version);
+            self.timers.set(Why::Peers, now.mono + limits::PEERS_EVERY);
+            self.mux.say_peers(self.hub.registry.peers());
+        }
+    }
+
+    pub(super) fn lost(&mut self, cx: &mut Cx<'_>) {
+        if let Some(connector) = self.connector.take() {
+            self.hub.registry.detach(&connector, cx.fx);
+            let why = match self.broke {
+                None if !self.mux.is_done() && !connector.is_replaced() => Some(LinkFault::Lost.into()),
+                broke => broke,
+            };
+            cx.fx.events.push(Event::Left { id: connector.id.clone(), name: connector.name.clone(), why });
+        }
+        self.mux.fail_all(cx.fx);
+    }
+}

@@ -1,0 +1,67 @@
+//! The gateway's connections: each is a visitor's until a join makes it a link.
+
+mod link;
+mod visitor;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use self::link::GatewayLink;
+use self::visitor::{Turn, Visitor};
+use crate::fault::Fault;
+use crate::hub::GatewayHub;
+use crate::hub::admission::Slot;
+use crate::machine::{Cx, Io, Lost, Machine, PortId, Want};
+
+/// One connection that the gateway accepted.
+pub(crate) struct GatewayConn {
+    hub: Arc<GatewayHub>,
+    port: PortId,
+    from: IpAddr,
+    stage: Stage,
+    _slot: Slot,
+}
+
+enum Stage {
+    Visitor(Box<Visitor>),
+    Link(Box<GatewayLink>),
+}
+
+impl GatewayConn {
+    pub(crate) fn new(hub: Arc<GatewayHub>, from: IpAddr, slot: Slot) -> Self {
+        let port = hub.ports.open();
+        let visitor = Visitor::new(hub.clone(), port, from);
+        Self { hub, port, from, stage: Stage::Visitor(Box::new(visitor)), _slot: slot }
+    }
+}
+
+impl Machine for GatewayConn {
+    fn port(&self) -> PortId {
+        self.port
+    }
+
+    fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        if let Stage::Visitor(visitor) = &mut self.stage {
+            match visitor.advance(cx, io)? {
+                Turn::Want(want) => return Ok(want),
+                Turn::Joined(keys, waiting) => {
+                    let link =
+                        GatewayLink::new(self.hub.clone(), self.port, self.from, &keys, waiting, cx.now);
+                    self.stage = Stage::Link(Box::new(link));
+                }
+            }
+        }
+        match &mut self.stage {
+            Stage::Link(link) => link.advance(cx, io),
+            Stage::Visitor(_) => Ok(Want::default()),
+        }
+    }
+
+    fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
+        match &mut self.stage {
+            Stage::Visitor(visitor) => visitor.lost(cx, why),
+            Stage::Link(link) => link.lost(cx),
+        }
+        self.hub.ports.close(self.port);
+    }
+}

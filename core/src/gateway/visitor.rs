@@ -1,0 +1,628 @@
+//! A visitor's connection: requests come in one after the other, each becomes an exchange.
+//!
+//! ```text
+//!            ┌──────────────── keep-alive ────────────────┐
+//!            ▼                                            │
+//!   ┌─▶ reading a head ── request ──▶ carrying: request ──┤
+//!   │        │  │                               response  └─ close ──▶ ending
+//!   │   join │  └─ malformed, too late ─▶ our answer ────────────────────▲
+//!   idle     ▼
+//!          a link (see `link.rs`)
+//! ```
+//! While it is carried, request and response move at once. An upgrade request sends nothing after its head until the
+//! final head; after a 101 both directions are opaque.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::event::{Event, RequestLog, Trouble};
+use crate::fault::Fault;
+use crate::http1::Violation;
+use crate::http1::answer::Answer;
+use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
+use crate::http1::head::{HeadKind, HeadScan, RequestHead, parse_request};
+use crate::http1::hop::{Arrival, LinkRequest, RequestFacts, request_to_link, response_to_visitor};
+use crate::hub::GatewayHub;
+use crate::hub::admission::Slot;
+use crate::hub::mailbox::{Exchange, Failure, LinkHead};
+use crate::hub::registry::{Connector, Pick};
+use crate::limits;
+use crate::link::frame::ResetCode;
+use crate::link::handshake::{self, LinkKeys, Verdict};
+use crate::machine::{Cx, End, Io, Lost, PortId, SendWatch, Want};
+use crate::time::{Instant, Now, Timers, Why};
+
+/// What [`Visitor::advance`] came to.
+pub(super) enum Turn {
+    /// It goes on.
+    Want(Want),
+    /// It became a link.
+    Joined(LinkKeys, Slot),
+}
+
+/// See the module.
+pub(super) struct Visitor {
+    hub: Arc<GatewayHub>,
+    port: PortId,
+    from: IpAddr,
+    scan: HeadScan,
+    carried: Option<Box<Carried>>,
+    ending: Option<End>,
+    timers: Timers,
+    watch: SendWatch,
+    /// Body bytes between the decoder and the lane.
+    scratch: Vec<u8>,
+}
+
+/// A request on its way, and its response.
+struct Carried {
+    exchange: Arc<Exchange>,
+    connector: Arc<Connector>,
+    _slot: Slot,
+    facts: RequestFacts,
+    /// For another try, as long as nothing can have reached an app.
+    again: Option<LinkHead>,
+    request: Request,
+    response: Response,
+    log: Box<RequestLog>,
+    began: Instant,
+    /// Body bytes in the output whose credit has not gone back.
+    unreported: usize,
+    /// The connection ends after this.
+    close: bool,
+    /// The visitor does not wait for a 100.
+    sends: bool,
+    /// The lane has no room: nothing is read.
+    blocked: bool,
+}
+
+enum Request {
+    /// An upgrade was asked for: nothing is read until the final head.
+    AwaitsUpgrade,
+    Body(Decoder),
+    Done,
+}
+
+enum Response {
+    Awaited,
+    Body(Encoder),
+    /// The same, after a 101.
+    Tunnel(Encoder),
+    Done,
+    /// The opaque direction to the visitor has ended; the other one may go on.
+    TunnelDone,
+}
+
+impl Visitor {
+    pub(super) fn new(hub: Arc<GatewayHub>, port: PortId, from: IpAddr) -> Self {
+        Self {
+            hub,
+            port,
+            from,
+            scan: HeadScan::default(),
+            carried: None,
+            ending: None,
+            timers: Timers::default(),
+            watch: SendWatch::default(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(super) fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Turn, Fault> {
+        while self.ending.is_none() {
+            let goes_on = match self.carried.take() {
+                None => match self.read_head(cx, io) {
+                    Head::Goes => true,
+                    Head::Waits => false,
+                    Head::Joined(keys, waiting) => return Ok(Turn::Joined(keys, waiting)),
+                },
+                Some(carried) => self.carry(carried, cx, io)?,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        self.watch.check(&mut self.timers, self.hub.config.send_timeout, cx.now.mono, &io.output)?;
+        Ok(Turn::Want(self.want(io)))
+    }
+
+    pub(super) fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
+        if let Some(carried) = self.carried.take() {
+            carried.exchange.reset(ResetCode::Cancelled, "the visitor left", cx.fx);
+            let trouble = if why == Lost::Dropped { Trouble::Stopped } else { Trouble::VisitorLeft };
+            self.log(carried, Some(trouble), cx);
+        }
+    }
+
+    fn want(&self, io: &Io) -> Want {
+        let (read, end) = match &self.carried {
+            _ if self.ending.is_some() => (false, self.ending),
+            None => (true, None),
+            Some(carried) => {
+                let read = match carried.request {
+                    Request::Body(_) => !carried.blocked,
+                    // What comes early waits, but not much of it; a visitor who leaves is noticed.
+                    Request::AwaitsUpgrade | Request::Done => io.input.len() < limits::REQUEST_LINE_BYTES_MAX,
+                };
+                let half = matches!(carried.response, Response::TunnelDone);
+                (read, half.then_some(End::HalfClose))
+            }
+        };
+        Want { read, wake_at: self.timers.next(), again: false, end }
+    }
+
+    // ---- reading a head --------------------------------------------------------------------------------------------
+
+    fn read_head(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Head {
+        let now = cx.now.mono;
+        if io.input.is_empty() {
+            self.timers.set_once(Why::Idle, now + limits::VISITOR_IDLE);
+            if io.input.ended() || self.hub.is_draining() || self.timers.is_due(Why::Idle, now) {
+                self.ending = Some(End::Close);
+            }
+            return Head::Waits;
+        }
+        self.timers.clear(Why::Idle);
+        self.timers.set_once(Why::Head, now + limits::HEAD_TIME);
+        let length = match self.scan.find(io.input.unread(), HeadKind::Request) {
+            Ok(Some(length)) => length,
+            Ok(None) if io.input.ended() => return self.refuse(Violation::HeadIncomplete, cx, io),
+            Ok(None) if self.timers.is_due(Why::Head, now) => {
+                return self.refuse(Violation::HeadTimedOut, cx, io);
+            }
+            Ok(None) => return Head::Waits,
+            Err(violation) => return self.refuse(violation, cx, io),
+        };
+        self.timers.clear(Why::Head);
+        self.scan = HeadScan::default();
+        let parsed = parse_request(&io.input.unread()[..length]).and_then(|head| {
+            if handshake::is_join(&head) {
+                return Ok(Parsed::Join(self.judge_join(&head, cx.now)));
+            }
+            let arrival = Arrival { from: self.from, https: false, via: &self.hub.via, trusted: false };
+            let request = request_to_link(&head, &arrival)?;
+            Ok(Parsed::Request(request, head.method.to_vec(), head.target.to_vec()))
+        });
+        match parsed {
+            Err(violation) => self.refuse(violation, cx, io),
+            Ok(Parsed::Join(joined)) => {
+                io.input.consume(length);
+                self.join(joined, cx, io)
+            }
+            Ok(Parsed::Request(request, method, target)) => {
+                io.input.consume(length);
+                let log = Box::new(RequestLog {
+                    id: self.hub.seeds.number(),
+                    from: self.from,
+                    method,
+                    target,
+                    status: None,
+                    bytes_in: 0,
+                    bytes_out: 0,
+                    took: Default::default(),
+                    connector: None,
+                    trouble: None,
+                });
+                self.begin(request, log, cx, io);
+                Head::Goes
+            }
+        }
+    }
+
+    /// A request that breaks the rules: nothing of it reaches an app.
+    fn refuse(&mut self, violation: Violation, cx: &mut Cx<'_>, io: &mut Io) -> Head {
+        self.hub.figures.refusals.fetch_add(1, Ordering::Relaxed);
+        cx.fx.events.push(Event::BadRequest { from: self.from, rule: violation });
+        Answer::from_violation(violation, self.hub.seeds.number()).write(cx.now.unix, io.output.tail());
+        self.end_with(End::Linger);
+        Head::Waits
+    }
+
+    fn end_with(&mut self, end: End) {
+        self.ending = Some(end);
+        self.timers = Timers::default();
+    }
+
+    fn judge_join(&self, head: &RequestHead<'_>, now: Now) -> Option<(Verdict, Slot)> {
+        let waiting = self.hub.silent_links.take(limits::LINKS_WITHOUT_HELLO_MAX)?;
+        let rng = &mut self.hub.seeds.child();
+        Some((
+            handshake::verify(head, &self.hub.config.keys, now, self.from, &self.hub.doorman, rng),
+            waiting,
+        ))
+    }
+
+    fn join(&mut self, judged: Option<(Verdict, Slot)>, cx: &mut Cx<'_>, io: &mut Io) -> Head {
+        const SOON_SECS: u64 = 1;
+        let response = match judged {
+            Some((Verdict::Accepted(accepted), waiting)) => {
+                let (response, keys) = accepted.into_parts();
+                io.output.tail().extend_from_slice(&response);
+                return Head::Joined(keys, waiting);
+            }
+            Some((Verdict::Refused { response, refusal }, _)) => {
+                cx.fx.events.push(Event::JoinRefused { from: self.from, refusal });
+                response
+            }
+            Some((Verdict::UpgradeRequired { response, missing }, _)) => {
+                cx.fx.events.push(Event::UpgradeMissing { from: self.from, missing });
+                response
+            }
+            // As many links as there may be are between their 101 and their HELLO.
+            None => handshake::refusal_response(handshake::Refusal::Rate, cx.now.unix, Some(SOON_SECS)),
+        };
+        io.output.tail().extend_from_slice(&response);
+        self.end_with(End::Linger);
+        Head::Waits
+    }
+
+    // ---- carrying --------------------------------------------------------------------------------------------------
+
+    fn begin(&mut self, request: LinkRequest, log: Box<RequestLog>, cx: &mut Cx<'_>, io: &mut Io) {
+        self.hub.figures.requests.fetch_add(1, Ordering::Relaxed);
+        let LinkRequest { text, kind, framing, facts } = request;
+        let began = cx.now.mono;
+        let lanes = if kind == BodyKind::None { 1 } else { 2 };
+        let bytes = lanes * limits::WINDOW_BYTES as usize + text.len();
+        let (connector, slot) = match self.hub.registry.pick(None) {
+            Pick::Connector(connector, slot) => (connector, slot),
+            Pick::Busy => return self.turn_away(Trouble::Busy, &facts, framing, log, began, cx, io),
+            Pick::Nobody => return self.turn_away(Trouble::NoConnector, &facts, framing, log, began, cx, io),
+        };
+        let Some(lease) = self.hub.pool.reserve(bytes) else {
+            return self.turn_away(Trouble::Busy, &facts, framing, log, began, cx, io);
+        };
+        let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
+        let head = LinkHead { kind, text };
+        let again = (kind == BodyKind::None).then(|| head.clone());
+        let request = match framing {
+            _ if kind == BodyKind::Upgrade => Request::AwaitsUpgrade,
+            Framing::Empty => Request::Done,
+            _ => Request::Body(Decoder::new(framing)),
+        };
+        exchange.post_head(head, cx.fx);
+        if matches!(request, Request::Done) {
+            exchange.post_end(Vec::new(), cx.fx);
+        }
+        self.timers.set(Why::Response, began + self.hub.config.response_timeout);
+        self.carried = Some(Box::new(Carried {
+            exchange,
+            connector,
+            _slot: slot,
+            sends: !facts.expects_continue,
+            close: !facts.keep_alive,
+            facts,
+            again,
+            request,
+            response: Response::Awaited,
+            log,
+            began,
+            unreported: 0,
+            blocked: false,
+        }));
+    }
+
+    /// Answers a request that no connector gets.
+    fn turn_away(
+        &mut self,
+        trouble: Trouble,
+        facts: &RequestFacts,
+        framing: Framing,
+        mut log: Box<RequestLog>,
+        began: Instant,
+        cx: &mut Cx<'_>,
+        io: &mut Io,
+    ) {
+        let whole = framing == Framing::Empty;
+        log.status = Some(answer(trouble, facts, log.id, !whole).put(cx.now, io));
+        log.trouble = Some(trouble);
+        log.took = cx.now.mono.since(began);
+        cx.fx.events.push(Event::Request(log));
+        if !whole || !facts.keep_alive {
+            self.end_with(End::Linger);
+        }
+    }
+
+    /// Moves both directions as far as they go; true if the exchange is over and the next head may be read.
+    fn carry(&mut self, mut carried: Box<Carried>, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Fault> {
+        let moved = match self.pump_response(&mut carried, cx, io) {
+            Ok(moved) => moved,
+            Err(trouble) => return self.give_up(carried, trouble, cx, io),
+        };
+        let sent = match self.pump_request(&mut carried, cx, io) {
+            Ok(sent) => sent,
+            Err(trouble) => return self.give_up(carried, trouble, cx, io),
+        };
+        if let Some(trouble) = self.overdue(&carried, moved || sent, sent, cx.now.mono) {
+            return self.give_up(carried, trouble, cx, io);
+        }
+        match (&carried.response, &carried.request) {
+            (Response::Done, Request::Done) | (Response::TunnelDone, Request::Done) => {}
+            (Response::Done, _) => {
+                // The answer came before the request was whole: no more of it is wanted.
+                carried.exchange.reset(ResetCode::Cancelled, "answered before the request was whole", cx.fx);
+                carried.close = true;
+            }
+            _ => {
+                self.carried = Some(carried);
+                return Ok(false);
+            }
+        }
+        let whole = matches!(carried.request, Request::Done);
+        if carried.close || matches!(carried.response, Response::TunnelDone) {
+            self.end_with(if whole && io.input.is_empty() { End::Close } else { End::Linger });
+        }
+        self.timers = Timers::default();
+        self.log(carried, None, cx);
+        Ok(true)
+    }
+
+    /// Moves the response towards the visitor; whether anything moved or was granted.
+    fn pump_response(
+        &mut self,
+        carried: &mut Carried,
+        cx: &mut Cx<'_>,
+        io: &mut Io,
+    ) -> Result<bool, Trouble> {
+        let mut moved = false;
+        while io.output.len() < limits::HTTP_OUTPUT_BYTES && !carried.response_is_done() {
+            self.scratch.clear();
+            let room = limits::HTTP_OUTPUT_BYTES - io.output.len();
+            let mut taken = carried.exchange.take(room, &mut self.scratch);
+            moved |= taken.granted;
+            if taken.is_empty() && self.scratch.is_empty() {
+                break;
+            }
+            moved = true;
+            if let Some(failure) = taken.failure {
+                if failure == Failure::NeverSealed && self.try_again(carried, cx) {
+                    continue;
+                }
+                return Err(trouble_of(failure));
+            }
+            if let Some(interim) = taken.interim.take() {
+                self.put_head(carried, &interim, cx, io)?;
+            }
+            if let Some(head) = taken.head.take() {
+                self.put_head(carried, &head, cx, io)?;
+            }
+            let (Response::Body(encoder) | Response::Tunnel(encoder)) = &mut carried.response else {
+                if self.scratch.is_empty() && taken.end.is_none() {
+                    continue;
+                } else {
+                    return Err(Trouble::TargetBroke);
+                }
+            };
+            encoder.encode(&self.scratch, io.output.tail()).map_err(|_| Trouble::TargetBroke)?;
+            carried.unreported += self.scratch.len();
+            carried.log.bytes_out += self.scratch.len() as u64;
+            self.hub.figures.bytes_out.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
+            if let Some(trailers) = taken.end {
+                encoder.finish(&trailers, io.output.tail()).map_err(|_| Trouble::TargetBroke)?;
+                carried.response = match carried.response {
+                    Response::Tunnel(_) => Response::TunnelDone,
+                    _ => Response::Done,
+                };
+            }
+        }
+        let consumed = carried.unreported.saturating_sub(io.output.len());
+        carried.unreported -= consumed;
+        carried.exchange.consumed(consumed, cx.fx);
+        Ok(moved)
+    }
+
+    fn put_head(
+        &mut self,
+        carried: &mut Carried,
+        head: &LinkHead,
+        cx: &mut Cx<'_>,
+        io: &mut Io,
+    ) -> Result<(), Trouble> {
+        const CONTINUE: u16 = 100;
+        const SWITCHING_PROTOCOLS: u16 = 101;
+        let incomplete = matches!(carried.request, Request::Body(_));
+        let close = carried.close || incomplete || self.hub.is_draining();
+        let response =
+            response_to_visitor(&head.text, head.kind, &carried.facts, close, cx.now.unix, io.output.tail())
+                .map_err(|_| Trouble::TargetBroke)?;
+        match response.status {
+            CONTINUE => carried.sends = true,
+            SWITCHING_PROTOCOLS => {
+                carried.request = Request::Body(Decoder::new(Framing::UntilClose));
+                carried.response = Response::Tunnel(Encoder::new(Framing::UntilClose));
+                carried.log.status = Some(response.status);
+                carried.close = true;
+                self.timers = Timers::default();
+            }
+            102..200 => {}
+            status => {
+                carried.log.status = Some(status);
+                carried.close |= !response.keep_alive;
+                carried.response = Response::Body(Encoder::new(response.framing));
+                self.timers.clear(Why::Response);
+                if matches!(carried.request, Request::AwaitsUpgrade) {
+                    // No upgrade: the request was whole all along.
+                    carried.request = Request::Done;
+                    carried.exchange.post_end(Vec::new(), cx.fx);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the request towards the connector; whether anything moved.
+    fn pump_request(&mut self, carried: &mut Carried, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Trouble> {
+        let Request::Body(decoder) = &mut carried.request else { return Ok(false) };
+        if carried.exchange.stopped() {
+            carried.request = Request::Done;
+            carried.close = true;
+            return Ok(false);
+        }
+        let mut moved = false;
+        loop {
+            let room = carried.exchange.room();
+            self.scratch.clear();
+            let decoded = decoder.decode(io.input.unread(), room, &mut self.scratch);
+            let consumed = decoded.map_err(|rule| self.broke_rule(rule, cx))?;
+            io.input.consume(consumed);
+            carried.blocked = room == 0;
+            if consumed == 0 && !decoder.is_done() {
+                if carried.blocked || !io.input.ended() {
+                    return Ok(moved);
+                }
+                decoder.end_of_input().map_err(|rule| self.broke_rule(rule, cx))?;
+            }
+            moved = true;
+            carried.log.bytes_in += self.scratch.len() as u64;
+            self.hub.figures.bytes_in.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
+            carried.exchange.post_data(&mut self.scratch, cx.fx);
+            if decoder.is_done() {
+                carried.exchange.post_end(decoder.take_trailers(), cx.fx);
+                carried.request = Request::Done;
+                self.timers.clear(Why::Body);
+                return Ok(true);
+            }
+        }
+    }
+
+    fn broke_rule(&self, rule: Violation, cx: &mut Cx<'_>) -> Trouble {
+        cx.fx.events.push(Event::BadRequest { from: self.from, rule });
+        Trouble::VisitorBroke
+    }
+
+    /// Sets the deadlines of an exchange anew where something moved, and says which one has passed.
+    fn overdue(&mut self, carried: &Carried, moved: bool, sent: bool, now: Instant) -> Option<Trouble> {
+        if matches!(carried.response, Response::Awaited) {
+            if moved {
+                self.timers.set(Why::Response, now + self.hub.config.response_timeout);
+            } else if self.timers.is_due(Why::Response, now) {
+                return Some(Trouble::TargetTimedOut);
+            }
+        }
+        let tunnel = matches!(carried.response, Response::Tunnel(_) | Response::TunnelDone);
+        if matches!(carried.request, Request::Body(_)) && !carried.blocked && carried.sends && !tunnel {
+            if sent {
+                self.timers.set(Why::Body, now + limits::BODY_STALL);
+            } else {
+                self.timers.set_once(Why::Body, now + limits::BODY_STALL);
+                if self.timers.is_due(Why::Body, now) {
+                    return Some(Trouble::VisitorStalled);
+                }
+            }
+        } else {
+            self.timers.clear(Why::Body);
+        }
+        None
+    }
+
+    /// The request was never sealed: another connector may have it.
+    fn try_again(&mut self, carried: &mut Carried, cx: &mut Cx<'_>) -> bool {
+        let Some(head) = carried.again.take() else { return false };
+        let Pick::Connector(connector, slot) = self.hub.registry.pick(Some(&carried.connector)) else {
+            return false;
+        };
+        let bytes = limits::WINDOW_BYTES as usize + head.text.len();
+        let Some(lease) = self.hub.pool.reserve(bytes) else { return false };
+        carried.exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
+        (carried.connector, carried._slot) = (connector, slot);
+        carried.exchange.post_head(head, cx.fx);
+        carried.exchange.post_end(Vec::new(), cx.fx);
+        true
+    }
+
+    /// The exchange cannot be finished: with an answer of ours if the response has not begun, else with a cut that
+    /// the visitor cannot take for a whole response.
+    fn give_up(
+        &mut self,
+        mut carried: Box<Carried>,
+        trouble: Trouble,
+        cx: &mut Cx<'_>,
+        io: &mut Io,
+    ) -> Result<bool, Fault> {
+        carried.exchange.reset(ResetCode::Cancelled, trouble.as_str(), cx.fx);
+        let answered = matches!(carried.response, Response::Awaited);
+        if answered {
+            let whole = matches!(carried.request, Request::Done | Request::AwaitsUpgrade);
+            let close = carried.close || !whole || trouble == Trouble::VisitorBroke;
+            let status = answer(trouble, &carried.facts, carried.log.id, close).put(cx.now, io);
+            carried.log.status = Some(status);
+            self.timers = Timers::default();
+            if close {
+                self.end_with(End::Linger);
+            }
+        }
+        self.log(carried, Some(trouble), cx);
+        if answered { Ok(true) } else { Err(Fault::Cut) }
+    }
+
+    fn log(&self, carried: Box<Carried>, trouble: Option<Trouble>, cx: &mut Cx<'_>) {
+        let Carried { mut log, connector, began, .. } = *carried;
+        log.connector =
+            Some(connector.name.clone()).filter(|name| !name.is_empty()).or(Some(connector.id.clone()));
+        log.took = cx.now.mono.since(began);
+        log.trouble = trouble;
+        cx.fx.events.push(Event::Request(log));
+    }
+}
+
+impl Carried {
+    fn response_is_done(&self) -> bool {
+        matches!(self.response, Response::Done | Response::TunnelDone)
+    }
+}
+
+/// What reading a head came to.
+enum Head {
+    /// A request, or an answer to one: go on.
+    Goes,
+    /// More input is needed, or the connection ends.
+    Waits,
+    Joined(LinkKeys, Slot),
+}
+
+enum Parsed {
+    Join(Option<(Verdict, Slot)>),
+    Request(LinkRequest, Vec<u8>, Vec<u8>),
+}
+
+fn trouble_of(failure: Failure) -> Trouble {
+    match failure {
+        Failure::LinkLost | Failure::NeverSealed => Trouble::LinkLost,
+        Failure::Reset(ResetCode::Refused) => Trouble::Busy,
+        Failure::Reset(ResetCode::TargetUnreachable) => Trouble::TargetUnreachable,
+        Failure::Reset(ResetCode::TargetTimedOut) => Trouble::TargetTimedOut,
+        Failure::Reset(ResetCode::Cancelled | ResetCode::ProtocolError | ResetCode::Internal) => {
+            Trouble::TargetBroke
+        }
+    }
+}
+
+/// Our own answer to a request that came to nothing.
+fn answer(trouble: Trouble, facts: &RequestFacts, id: u64, close: bool) -> OwnAnswer {
+    /// Long enough for a connector to be back: it dials again within 1.5 s.
+    const RETRY_AFTER_SECS: u32 = 2;
+    let (status, kind) = match trouble {
+        Trouble::NoConnector => (503, "Nothing serves this address at the moment."),
+        Trouble::Busy => (503, "Too much is going on at the moment."),
+        Trouble::LinkLost => (502, "The connection to the app was lost."),
+        Trouble::TargetUnreachable => (502, "The app cannot be reached."),
+        Trouble::TargetTimedOut => (504, "The app did not answer in time."),
+        Trouble::TargetBroke => (502, "The app broke off, or answered with something that is not HTTP."),
+        Trouble::VisitorStalled => (408, "The request stopped before it was whole."),
+        Trouble::VisitorBroke | Trouble::VisitorLeft => (400, "The request is malformed."),
+        Trouble::Stopped => (503, "The gateway is being stopped."),
+    };
+    let answer = Answer { close, ..Answer::new(status, kind, id) }.for_request(facts);
+    OwnAnswer(Answer { retry_after: (status == 503).then_some(RETRY_AFTER_SECS), ..answer })
+}
+
+struct OwnAnswer(Answer);
+
+impl OwnAnswer {
+    /// Writes it and returns its status.
+    fn put(self, now: Now, io: &mut Io) -> u16 {
+        self.0.write(now.unix, io.output.tail());
+        self.0.status
+    }
+}

@@ -1,0 +1,366 @@
+//! What an intermediary does to heads between two hops (RFC 9110, 7.6), in four steps that each start from a head
+//! parsed strictly and write a new one; nothing is ever patched.
+//!
+//! - What describes one connection stays on it: hop-by-hop fields and framing never cross a link, and are made anew
+//!   from the [`BodyKind`](super::body::BodyKind) beside the head. So no peer, however hostile, can make the next
+//!   one see another message boundary than we do.
+//! - Everything else crosses unchanged and in order, but for what says who asked ([`request_to_link`]) and what the
+//!   app is called ([`HostRule`]).
+//!
+//! ```text
+//!  visitor ──▶ request_to_link ─── REQUEST ──▶ request_to_target ──▶ app
+//!                   gateway          link          connector
+//!  visitor ◀── response_to_visitor ◀── RESPONSE ── response_to_link ◀── app
+//! ```
+//!
+//! ```
+//! # fn main() -> Result<(), gesher_core::http1::Violation> {
+//! use gesher_core::http1::head::{parse_request, parse_response};
+//! use gesher_core::http1::hop::*;
+//! use gesher_core::time::UnixSecs;
+//!
+//! let asked = b"POST /pay HTTP/1.1\r\nHost: shop.example\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\
+//!     X-Forwarded-For: ::1\r\nTransfer-Encoding: chunked\r\n\r\n";
+//! let arrival = Arrival { from: [192, 0, 2, 7].into(), https: false, via: "gesher-1a2b", trusted: false };
+//! let request = request_to_link(&parse_request(asked)?, &arrival)?;
+//! assert_eq!(
+//!     request.text,
+//!     b"POST /pay HTTP/1.1\r\nHost: shop.example\r\nX-Forwarded-For: 192.0.2.7\r\nX-Forwarded-Proto: http\r\n\
+//!     X-Forwarded-Host: shop.example\r\nForwarded: for=192.0.2.7;host=\"shop.example\";proto=http\r\n\
+//!     Via: 1.1 gesher-1a2b\r\n\r\n"
+//! );
+//!
+//! let mut to_app = Vec::new();
+//! let sent =
+//!     request_to_target(&request.text, request.kind, &HostRule::Rewrite, "localhost:3000", &mut to_app)?;
+//! assert!(to_app.starts_with(b"POST /pay HTTP/1.1\r\nHost: localhost:3000\r\nX-Forwarded-For: 192.0.2.7\r\n"));
+//! assert!(to_app.ends_with(b"Via: 1.1 gesher-1a2b\r\nTransfer-Encoding: chunked\r\n\r\n"));
+//!
+//! let answered = b"HTTP/1.1 303 See Other\r\nLocation: http://localhost:3000/thanks\r\nContent-Length: 0\r\n\
+//!     Keep-Alive: timeout=5\r\n\r\n";
+//! let response = response_to_link(&parse_response(answered)?, &sent.facts)?;
+//! assert_eq!(response.text, b"HTTP/1.1 303 See Other\r\nLocation: http://shop.example/thanks\r\n\r\n");
+//!
+//! let mut to_visitor = Vec::new();
+//! let now = UnixSecs(784_111_777);
+//! response_to_visitor(&response.text, response.kind, &request.facts, false, now, &mut to_visitor)?;
+//! assert_eq!(
+//!     to_visitor,
+//!     b"HTTP/1.1 303 See Other\r\nLocation: http://shop.example/thanks\r\n\
+//!     Date: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 0\r\n\r\n"
+//! );
+//! # Ok(())
+//! # }
+//! ```
+
+mod request;
+mod response;
+
+pub use self::request::{
+    Arrival, LinkRequest, RequestFacts, TargetFacts, TargetRequest, request_to_link, request_to_target,
+};
+pub use self::response::{LinkResponse, VisitorResponse, response_to_link, response_to_visitor};
+
+use std::io::Write;
+
+use super::Violation;
+use super::head::{Field, is_token, is_valid_authority};
+use crate::limits;
+
+/// What the Host field of requests to the app says (`--host-header`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostRule {
+    /// What the visitor's says; the target's if it says nothing.
+    Preserve,
+    /// The target's authority. The app then believes to be called that, so what it says about itself, and what
+    /// browsers say about it, is translated: Origin and Referer on the way in, Location, Content-Location,
+    /// Access-Control-Allow-Origin and the Domain of cookies on the way out.
+    Rewrite,
+    /// This authority.
+    Fixed(String),
+}
+
+impl HostRule {
+    /// Reads `preserve`, `rewrite` or an authority (`HOST[:PORT]`).
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "preserve" => Some(HostRule::Preserve),
+            "rewrite" => Some(HostRule::Rewrite),
+            "" => None,
+            _ => is_valid_authority(text.as_bytes()).then(|| HostRule::Fixed(text.to_owned())),
+        }
+    }
+}
+
+/// The fields that need care at a hop, by name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Name {
+    Accept,
+    Connection,
+    ContentLength,
+    Date,
+    Expect,
+    Forwarded,
+    ForwardedFor,
+    ForwardedHost,
+    ForwardedProto,
+    Host,
+    KeepAlive,
+    /// Location, Content-Location and Access-Control-Allow-Origin: they name the app.
+    Location,
+    /// Proxy-Connection, Proxy-Authorization and HTTP2-Settings: they concern the sender's own connection.
+    NextHop,
+    /// Cookie and Authorization: never taken for hop-by-hop, whatever Connection says.
+    Protected,
+    SetCookie,
+    /// Origin and Referer: they name the page that asks.
+    Source,
+    Te,
+    TransferEncoding,
+    Upgrade,
+    Via,
+    /// Nothing to us.
+    Other,
+}
+
+impl Name {
+    fn of(name: &[u8]) -> Self {
+        let candidates: &[(&str, Name)] = match name.len() {
+            2 => &[("te", Name::Te)],
+            3 => &[("via", Name::Via)],
+            4 => &[("host", Name::Host), ("date", Name::Date)],
+            6 => &[
+                ("accept", Name::Accept),
+                ("cookie", Name::Protected),
+                ("origin", Name::Source),
+                ("expect", Name::Expect),
+            ],
+            7 => &[("referer", Name::Source), ("upgrade", Name::Upgrade)],
+            8 => &[("location", Name::Location)],
+            9 => &[("forwarded", Name::Forwarded)],
+            10 => &[
+                ("connection", Name::Connection),
+                ("set-cookie", Name::SetCookie),
+                ("keep-alive", Name::KeepAlive),
+            ],
+            13 => &[("authorization", Name::Protected)],
+            14 => &[("content-length", Name::ContentLength), ("http2-settings", Name::NextHop)],
+            15 => &[("x-forwarded-for", Name::ForwardedFor)],
+            16 => &[
+                ("content-location", Name::Location),
+                ("x-forwarded-host", Name::ForwardedHost),
+                ("proxy-connection", Name::NextHop),
+            ],
+            17 => {
+                &[("transfer-encoding", Name::TransferEncoding), ("x-forwarded-proto", Name::ForwardedProto)]
+            }
+            19 => &[("proxy-authorization", Name::NextHop)],
+            27 => &[("access-control-allow-origin", Name::Location)],
+            _ => &[],
+        };
+        let same = |(known, _): &&(&str, Name)| name.eq_ignore_ascii_case(known.as_bytes());
+        candidates.iter().find(same).map_or(Name::Other, |(_, found)| *found)
+    }
+
+    /// Whether fields of this name go no further than the next hop (RFC 9110, 7.6.1).
+    fn is_hop_by_hop(self) -> bool {
+        matches!(
+            self,
+            Name::Connection
+                | Name::KeepAlive
+                | Name::NextHop
+                | Name::Te
+                | Name::TransferEncoding
+                | Name::Upgrade
+        )
+    }
+
+    /// Whether `Connection` cannot take fields of this name away.
+    fn is_protected(self) -> bool {
+        matches!(self, Name::Host | Name::ContentLength | Name::Protected)
+    }
+}
+
+/// What the `Connection` fields of a head say together.
+#[derive(Debug, Default)]
+struct Connection<'a> {
+    close: bool,
+    keep_alive: bool,
+    upgrade: bool,
+    /// Names of fields that are hop-by-hop by nothing but this.
+    named: Vec<&'a [u8]>,
+}
+
+impl<'a> Connection<'a> {
+    /// # Errors
+    /// [`Violation::TooManyFields`] if more are named than [`limits::CONNECTION_OPTIONS_MAX`]: each is looked
+    /// up for each field, and a stranger chooses both numbers.
+    fn of(fields: &[Field<'a>]) -> Result<Self, Violation> {
+        let mut connection = Self::default();
+        let lines = fields.iter().filter(|field| Name::of(field.name) == Name::Connection);
+        for option in lines.flat_map(|field| elements(field.value)) {
+            let name = Name::of(option);
+            if option.eq_ignore_ascii_case(b"close") {
+                connection.close = true;
+            } else if name == Name::KeepAlive {
+                connection.keep_alive = true;
+            } else if name == Name::Upgrade {
+                connection.upgrade = true;
+            } else if name.is_hop_by_hop() || name.is_protected() {
+                continue;
+            } else if connection.named.len() == limits::CONNECTION_OPTIONS_MAX {
+                return Err(Violation::TooManyFields);
+            } else {
+                connection.named.push(option);
+            }
+        }
+        Ok(connection)
+    }
+
+    /// Whether the field `name` was named.
+    fn names(&self, name: &[u8]) -> bool {
+        self.named.iter().any(|named| named.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The protocols that the `Upgrade` fields of a head name and that may pass, joined by `, `; empty if none.
+///
+/// HTTP and TLS in whatever version, and h2c, don't: inside them requests would pass that no rule here ever sees.
+fn passable_protocols(fields: &[Field<'_>]) -> Vec<u8> {
+    let mut protocols = Vec::new();
+    let lines = fields.iter().filter(|field| Name::of(field.name) == Name::Upgrade);
+    for protocol in lines.flat_map(|field| elements(field.value)) {
+        let mut parts = protocol.splitn(2, |b| *b == b'/');
+        let name = parts.next().unwrap_or_default();
+        let tunnels = [&b"h2c"[..], b"http", b"tls"].iter().any(|known| name.eq_ignore_ascii_case(known));
+        if !tunnels && is_token(name) && parts.next().is_none_or(is_token) {
+            let comma: &[u8] = if protocols.is_empty() { b"" } else { b", " };
+            put(&mut protocols, &[comma, protocol]);
+        }
+    }
+    protocols
+}
+
+/// What a 101 names, if it was asked for; `offered` is what [`passable_protocols`] said of the request.
+///
+/// # Errors
+/// [`Violation::UnaskedUpgrade`] if no protocol is named or one that was not offered.
+fn accepted_protocols(fields: &[Field<'_>], offered: &[u8]) -> Result<Vec<u8>, Violation> {
+    let accepted = passable_protocols(fields);
+    let was_offered = |protocol| elements(offered).any(|offer| offer.eq_ignore_ascii_case(protocol));
+    if accepted.is_empty() || !elements(&accepted).all(was_offered) {
+        return Err(Violation::UnaskedUpgrade);
+    }
+    Ok(accepted)
+}
+
+/// How one app is called on either side, for [`HostRule::Rewrite`].
+#[derive(Clone, Debug)]
+struct Origins {
+    /// Scheme and authority, as `https://shop.example`.
+    visitor: Vec<u8>,
+    /// The authority; the scheme is `http`.
+    target: Vec<u8>,
+}
+
+/// Splits an absolute URI into whether it is https, its authority, and the rest; none if it is another kind.
+fn split_origin(uri: &[u8]) -> Option<(bool, &[u8], &[u8])> {
+    let scheme_is = |scheme: &[u8]| uri.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
+    let (https, rest) = match () {
+        () if scheme_is(b"http://") => (false, &uri[7..]),
+        () if scheme_is(b"https://") => (true, &uri[8..]),
+        () => return None,
+    };
+    let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+    Some((https, &rest[..end], &rest[end..]))
+}
+
+/// Whether two authorities name the same host and port under one scheme.
+fn same_authority(https: bool, a: &[u8], b: &[u8]) -> bool {
+    let port: &[u8] = if https { b":443" } else { b":80" };
+    a.strip_suffix(port).unwrap_or(a).eq_ignore_ascii_case(b.strip_suffix(port).unwrap_or(b))
+}
+
+/// Whether `text` ends where its first blank line does.
+///
+/// A link delimits heads itself, so a second one in the same text could only be there to be taken for a message.
+fn is_one_head(text: &[u8]) -> bool {
+    let end = text.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    end.is_some_and(|end| end + 4 == text.len())
+}
+
+/// The elements of a list, without white space around them; empty ones are left out (RFC 9110, 5.6.1).
+fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|b| *b == b',').map(<[u8]>::trim_ascii).filter(|element| !element.is_empty())
+}
+
+fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+fn put_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    put(out, &[name, b": ", value, b"\r\n"]);
+}
+
+fn put_content_length(out: &mut Vec<u8>, bytes: u64) {
+    write!(out, "Content-Length: {bytes}\r\n").expect("a Vec takes all that is written");
+}
+
+/// Room for a head like this one and what is added to it, so that it is written without growing.
+fn room_for(fields: &[Field<'_>]) -> usize {
+    fields.iter().map(|field| field.name.len() + field.value.len() + 4).sum::<usize>() + 512
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_rule_is_a_word_or_an_authority() {
+        assert_eq!(HostRule::parse("preserve"), Some(HostRule::Preserve));
+        assert_eq!(HostRule::parse("rewrite"), Some(HostRule::Rewrite));
+        assert_eq!(HostRule::parse("app.lan:81"), Some(HostRule::Fixed("app.lan:81".into())));
+        for text in ["", "a b", "a\r\nb", "a/b"] {
+            assert_eq!(HostRule::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn connection_names_fields_in_any_case_but_never_protected_ones() {
+        let line = |value| Field { name: b"cOnnection", value };
+        let fields = [line(&b"Host, X-Hop,,close"[..]), line(b"Cookie,AUTHORIZATION , content-length")];
+        let connection = Connection::of(&fields).unwrap();
+        assert!(connection.close && !connection.keep_alive && !connection.upgrade);
+        assert!(connection.names(b"x-hop"));
+        for name in ["host", "cookie", "authorization", "content-length"] {
+            assert!(!connection.names(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_names_only_so_many_fields() {
+        let list = |count: usize| vec!["x"; count].join(",");
+        let of =
+            |list: &str| Connection::of(&[Field { name: b"connection", value: list.as_bytes() }]).map(drop);
+        assert_eq!(of(&list(limits::CONNECTION_OPTIONS_MAX)), Ok(()));
+        assert_eq!(of(&list(limits::CONNECTION_OPTIONS_MAX + 1)), Err(Violation::TooManyFields));
+    }
+
+    #[test]
+    fn protocols_that_carry_http_are_never_offered() {
+        let offered =
+            |value: &str| passable_protocols(&[Field { name: b"upgrade", value: value.as_bytes() }]);
+        assert_eq!(offered("h2c, WebSocket,HTTP/2.0 , tls/1.2, TLS, x/1"), b"WebSocket, x/1");
+        assert_eq!(offered("H2C, http, x/1/2, a b, /1, x/"), b"");
+    }
+
+    #[test]
+    fn authorities_are_the_same_with_and_without_the_default_port() {
+        assert!(same_authority(true, b"A.example", b"a.example:443"));
+        assert!(same_authority(false, b"[::1]:80", b"[::1]"));
+        assert!(!same_authority(true, b"a.example:80", b"a.example"));
+        assert!(!same_authority(false, b"a.example:8080", b"a.example"));
+    }
+}

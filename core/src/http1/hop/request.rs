@@ -1,0 +1,463 @@
+//! Requests, from a visitor into a link and from a link to the app.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use super::super::Violation;
+use super::super::body::{BodyKind, Framing, request_framing};
+use super::super::head::{Field, RequestHead, Target, Version, is_valid_authority, parse_request};
+use super::{
+    Connection, HostRule, Name, Origins, elements, is_one_head, passable_protocols, put, put_content_length,
+    put_field, room_for, same_authority, split_origin,
+};
+use crate::limits;
+
+/// What the gateway knows about a request that its head does not say.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// The address at the other end of the connection.
+    pub from: IpAddr,
+    /// Whether the visitor came over TLS.
+    pub https: bool,
+    /// The name of this gateway in Via, a pseudonym (RFC 9110, 7.6.3): `gesher-1a2b`.
+    pub via: &'a str,
+    /// Whether the peer is a proxy whose forwarding fields are believed (`--trusted-proxy`).
+    pub trusted: bool,
+}
+
+/// A request as it goes into a REQUEST frame.
+#[derive(Clone, Debug)]
+pub struct LinkRequest {
+    /// The head, at most [`limits::LINK_HEAD_BYTES_MAX`], without hop-by-hop and framing fields.
+    ///
+    /// It says HTTP/1.1, whatever the visitor's version; but HTTP/1.0 if there is no Host, which only that allows.
+    pub text: Vec<u8>,
+    /// How the body crosses the link.
+    pub kind: BodyKind,
+    /// How the body is framed on the visitor's connection.
+    pub framing: Framing,
+    /// What the response depends on.
+    pub facts: RequestFacts,
+}
+
+/// What the response to a visitor depends on.
+#[derive(Clone, Debug)]
+pub struct RequestFacts {
+    /// The visitor's version.
+    pub version: Version,
+    /// Whether the connection may go on after the response: HTTP/1.1 without `Connection: close`.
+    pub keep_alive: bool,
+    /// Whether the method is HEAD.
+    pub head: bool,
+    /// Whether the visitor waits for a 100 before it sends the body; never without one.
+    pub expects_continue: bool,
+    /// Whether an answer of our own had better be a page than plain text, by Accept.
+    pub accepts_html: bool,
+    /// Whether the visitor said `TE: trailers`.
+    pub te_trailers: bool,
+    /// The protocols offered, joined by `, `; empty if no upgrade was asked for.
+    pub upgrade: Vec<u8>,
+}
+
+/// A request as it goes to the app.
+#[derive(Clone, Debug)]
+pub struct TargetRequest {
+    /// How its body is framed; empty for an upgrade.
+    pub framing: Framing,
+    /// What the response depends on.
+    pub facts: TargetFacts,
+}
+
+/// What the response of the app depends on.
+#[derive(Clone, Debug)]
+pub struct TargetFacts {
+    /// Whether the method is HEAD.
+    pub head: bool,
+    /// Whether the request may be sent twice (RFC 9110, 9.2.2).
+    pub idempotent: bool,
+    /// Whether the visitor waits for a 100 before it sends the body.
+    pub expects_continue: bool,
+    /// The protocols offered, joined by `, `; empty if no upgrade was asked for.
+    pub upgrade: Vec<u8>,
+    /// Set if names are to be translated back.
+    pub(super) origins: Option<Origins>,
+}
+
+/// Makes the head of a visitor's request ready for the link: hop-by-hop and framing fields out, the target in
+/// origin-form, and the fields in that say who asked.
+///
+/// Unless the peer is trusted, whatever it says in forwarding fields is dropped, so an app can believe them all. A
+/// spelling with `_` (`X_Forwarded_For`) is dropped from everyone: CGI and its heirs cannot tell it from the real one.
+///
+/// # Errors
+/// What [`request_framing`] finds wrong; [`Violation::Loop`] if the request has passed this gateway
+/// [`limits::VIA_OWN_MAX`] times before; [`Violation::HeadTooLarge`] if it outgrows
+/// [`limits::LINK_HEAD_BYTES_MAX`]; [`Violation::TooManyFields`] if Connection names more than
+/// [`limits::CONNECTION_OPTIONS_MAX`].
+pub fn request_to_link(head: &RequestHead<'_>, arrival: &Arrival<'_>) -> Result<LinkRequest, Violation> {
+    let framing = request_framing(head)?;
+    let connection = Connection::of(&head.fields)?;
+    let is_http11 = head.version == Version::Http11;
+    let has_body = !matches!(framing, Framing::Empty | Framing::Sized(0));
+    let may_upgrade = connection.upgrade && is_http11 && !has_body;
+    let upgrade = if may_upgrade { passable_protocols(&head.fields) } else { Vec::new() };
+    let target = head.origin();
+    let said_host = head.get("host");
+    let host = target.authority.or(said_host);
+
+    let mut text = Vec::with_capacity(head.method.len() + head.target.len() + room_for(&head.fields));
+    let version: &[u8] = if host.is_some() { b"HTTP/1.1" } else { b"HTTP/1.0" };
+    put_request_line(&mut text, head, &target, version);
+    if let (None, Some(host)) = (said_host, host) {
+        put_field(&mut text, b"Host", host);
+    }
+    let mut seen = Seen::default();
+    for field in &head.fields {
+        let name = Name::of(field.name);
+        seen.note(name, field.value, arrival.via);
+        if !connection.names(field.name) && may_pass(name, field.name, arrival.trusted, is_http11) {
+            let value = host.filter(|_| name == Name::Host).unwrap_or(field.value);
+            put_field(&mut text, field.name, value);
+            seen.proto |= name == Name::ForwardedProto;
+            seen.forwarded_host |= name == Name::ForwardedHost;
+        }
+    }
+    if seen.via_own >= limits::VIA_OWN_MAX {
+        return Err(Violation::Loop);
+    }
+    let believed = Believed { fields: &head.fields, connection: &connection, trusted: arrival.trusted };
+    put_forwarding(&mut text, &believed, &seen, arrival, host.filter(|host| !host.is_empty()));
+    put(&mut text, &[b"Via: ", if is_http11 { b"1.1 " } else { b"1.0 " }, arrival.via.as_bytes(), b"\r\n"]);
+    let te_trailers = seen.te_trailers && is_http11;
+    if te_trailers {
+        put_field(&mut text, b"TE", b"trailers");
+    }
+    if !upgrade.is_empty() {
+        put_field(&mut text, b"Upgrade", &upgrade);
+    }
+    text.extend_from_slice(b"\r\n");
+    if text.len() > limits::LINK_HEAD_BYTES_MAX {
+        return Err(Violation::HeadTooLarge);
+    }
+
+    let (kind, framing) = match framing {
+        _ if !upgrade.is_empty() => (BodyKind::Upgrade, Framing::Empty),
+        Framing::Empty => (BodyKind::None, framing),
+        Framing::Sized(bytes) => (BodyKind::Sized(bytes), framing),
+        Framing::Chunked | Framing::UntilClose => (BodyKind::Unknown, framing),
+    };
+    let facts = RequestFacts {
+        version: head.version,
+        keep_alive: is_http11 && !connection.close,
+        head: head.method == b"HEAD",
+        expects_continue: seen.expect && is_http11 && has_body,
+        accepts_html: seen.html > 0 && seen.html >= seen.plain,
+        te_trailers,
+        upgrade,
+    };
+    Ok(LinkRequest { text, kind, framing, facts })
+}
+
+/// Writes the request that came over a link to the app: Host by the rule, framing made anew.
+///
+/// The text is parsed as strictly as a stranger's, so a hostile gateway reaches nothing that a visitor could not;
+/// the target of the request never decides where it goes. On an error nothing was written.
+///
+/// # Errors
+/// What [`parse_request`] finds wrong, a second head or bytes after it included; framing fields; an upgrade without
+/// a protocol that may pass.
+pub fn request_to_target(
+    text: &[u8],
+    kind: BodyKind,
+    rule: &HostRule,
+    target_authority: &str,
+    out: &mut Vec<u8>,
+) -> Result<TargetRequest, Violation> {
+    if !is_one_head(text) {
+        return Err(Violation::NotHttp);
+    }
+    let head = parse_request(text)?;
+    let is_upgrade = kind == BodyKind::Upgrade;
+    let upgrade = if is_upgrade { passable_protocols(&head.fields) } else { Vec::new() };
+    if is_upgrade && upgrade.is_empty() {
+        return Err(Violation::UnaskedUpgrade);
+    }
+    let target = head.origin();
+    let said_host = head.get("host");
+    let came = target.authority.or(said_host);
+    let mut said = Said::default();
+    for field in &head.fields {
+        said.note(field)?;
+    }
+    let host = match rule {
+        HostRule::Preserve => came.unwrap_or(target_authority.as_bytes()),
+        HostRule::Rewrite => target_authority.as_bytes(),
+        HostRule::Fixed(authority) => authority.as_bytes(),
+    };
+    let visitor = match rule {
+        HostRule::Rewrite => said.host.or(came).filter(|authority| !authority.is_empty()),
+        _ => None,
+    };
+
+    out.reserve(text.len() + 128);
+    put_request_line(out, &head, &target, b"HTTP/1.1");
+    if said_host.is_none() {
+        put_field(out, b"Host", host);
+    }
+    for field in &head.fields {
+        match Name::of(field.name) {
+            Name::Host => put_field(out, field.name, host),
+            Name::Source => match visitor.and_then(|visitor| after_authority(field.value, visitor)) {
+                Some(rest) => put(out, &[field.name, b": http://", host, rest, b"\r\n"]),
+                None => put_field(out, field.name, field.value),
+            },
+            name if name.is_hop_by_hop() => {}
+            _ => put_field(out, field.name, field.value),
+        }
+    }
+    let framing = put_connection(out, kind, &upgrade, said.te_trailers);
+    out.extend_from_slice(b"\r\n");
+
+    let scheme: &[u8] = if said.https { b"https://" } else { b"http://" };
+    let facts = TargetFacts {
+        head: head.method == b"HEAD",
+        idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
+        expects_continue: said.expect && !matches!(framing, Framing::Empty | Framing::Sized(0)),
+        upgrade,
+        origins: visitor
+            .map(|visitor| Origins { visitor: [scheme, visitor].concat(), target: host.to_owned() }),
+    };
+    Ok(TargetRequest { framing, facts })
+}
+
+/// The request line, with the target in origin-form (RFC 9112, 3.2.1).
+fn put_request_line(out: &mut Vec<u8>, head: &RequestHead<'_>, target: &Target<'_>, version: &[u8]) {
+    let slash: &[u8] = if target.path.starts_with(b"?") { b"/" } else { b"" };
+    put(out, &[head.method, b" ", slash, target.path, b" ", version, b"\r\n"]);
+}
+
+/// Whether a field of a visitor's request crosses the link as it is.
+fn may_pass(name: Name, spelled: &[u8], trusted: bool, is_http11: bool) -> bool {
+    match name {
+        Name::ContentLength => false,
+        Name::Expect => is_http11, // RFC 9110, 10.1.1: to be ignored in HTTP/1.0
+        Name::Forwarded | Name::ForwardedFor => false, // what is believed of them goes into ours
+        _ if name.is_hop_by_hop() => false,
+        _ => match forwarding(spelled) {
+            Forwarding::No => true,
+            Forwarding::Exact => trusted,
+            Forwarding::Disguised => false,
+        },
+    }
+}
+
+/// What the fields of a visitor's request said, as far as it matters here.
+#[derive(Debug, Default)]
+struct Seen {
+    expect: bool,
+    te_trailers: bool,
+    /// X-Forwarded-Proto was believed.
+    proto: bool,
+    /// X-Forwarded-Host was believed.
+    forwarded_host: bool,
+    /// How often our own name stands in Via.
+    via_own: usize,
+    /// The weight of text/html in Accept, in thousandths.
+    html: u16,
+    /// The weight of what plain text would match.
+    plain: u16,
+}
+
+impl Seen {
+    fn note(&mut self, name: Name, value: &[u8], via: &str) {
+        match name {
+            Name::Expect => self.expect = true,
+            Name::Te => self.te_trailers |= asks_for_trailers(value),
+            Name::Via => self.via_own += elements(value).filter(|hop| is_hop_of(hop, via)).count(),
+            Name::Accept => {
+                for range in elements(value) {
+                    self.note_range(range);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn note_range(&mut self, range: &[u8]) {
+        let mut parts = range.split(|b| *b == b';').map(<[u8]>::trim_ascii);
+        let media = parts.next().unwrap_or_default();
+        let is = |known: &str| media.eq_ignore_ascii_case(known.as_bytes());
+        let best = match () {
+            () if is("text/html") => &mut self.html,
+            () if is("text/plain") || is("text/*") || is("*/*") => &mut self.plain,
+            () => return,
+        };
+        let weight = parts.find_map(|part| part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q=")));
+        *best = (*best).max(weight.map_or(1000, thousandths));
+    }
+}
+
+/// A weight (RFC 9110, 12.4.2) in thousandths; 0 if it is none.
+fn thousandths(weight: &[u8]) -> u16 {
+    match weight {
+        [b'1', ..] => 1000,
+        [b'0', b'.', digits @ ..] => (0..3).fold(0, |sum, place| {
+            let digit = digits.get(place).filter(|digit| digit.is_ascii_digit());
+            sum * 10 + digit.map_or(0, |digit| u16::from(digit - b'0'))
+        }),
+        _ => 0,
+    }
+}
+
+fn asks_for_trailers(te: &[u8]) -> bool {
+    elements(te).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+}
+
+/// Whether an element of Via was left by `pseudonym`: `1.1 gesher-1a2b (comment)`.
+fn is_hop_of(element: &[u8], pseudonym: &str) -> bool {
+    let mut words = element.split(|b| matches!(b, b' ' | b'\t')).filter(|word| !word.is_empty());
+    words.nth(1) == Some(pseudonym.as_bytes())
+}
+
+/// Whether a field says where a request came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Forwarding {
+    No,
+    Exact,
+    /// With `_` for `-`.
+    Disguised,
+}
+
+fn forwarding(name: &[u8]) -> Forwarding {
+    const NAMES: [&[u8]; 4] = [b"forwarded", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip"];
+    const PREFIX: &[u8] = b"x-forwarded";
+    let folded = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
+    let same =
+        |a: &[u8], known: &[u8]| a.len() == known.len() && a.iter().map(folded).eq(known.iter().copied());
+    let found = NAMES.iter().any(|known| same(name, known))
+        || name.get(..PREFIX.len()).is_some_and(|start| same(start, PREFIX));
+    match (found, name.contains(&b'_')) {
+        (false, _) => Forwarding::No,
+        (true, false) => Forwarding::Exact,
+        (true, true) => Forwarding::Disguised,
+    }
+}
+
+/// The forwarding fields of a request that are to be appended to.
+struct Believed<'a> {
+    fields: &'a [Field<'a>],
+    connection: &'a Connection<'a>,
+    trusted: bool,
+}
+
+impl Believed<'_> {
+    /// Writes what the fields of this name say, as the beginning of one list.
+    fn put(&self, out: &mut Vec<u8>, wanted: Name) {
+        if !self.trusted {
+            return;
+        }
+        let lines = self.fields.iter().filter(|field| Name::of(field.name) == wanted);
+        for field in lines.filter(|field| !field.value.is_empty() && !self.connection.names(field.name)) {
+            put(out, &[field.value, b", "]);
+        }
+    }
+}
+
+/// Who asked, under which name, and how: the de-facto fields and the standard one (RFC 7239).
+fn put_forwarding(
+    out: &mut Vec<u8>,
+    believed: &Believed<'_>,
+    seen: &Seen,
+    arrival: &Arrival<'_>,
+    host: Option<&[u8]>,
+) {
+    const NEVER_FAILS: &str = "a Vec takes all that is written";
+    let from = arrival.from.to_canonical(); // a listener for both families shows IPv4 as ::ffff:192.0.2.7
+    let scheme: &[u8] = if arrival.https { b"https" } else { b"http" };
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    believed.put(out, Name::ForwardedFor);
+    write!(out, "{from}\r\n").expect(NEVER_FAILS);
+    if !seen.proto {
+        put_field(out, b"X-Forwarded-Proto", scheme);
+    }
+    if let Some(host) = host.filter(|_| !seen.forwarded_host) {
+        put_field(out, b"X-Forwarded-Host", host);
+    }
+    out.extend_from_slice(b"Forwarded: ");
+    believed.put(out, Name::Forwarded);
+    match from {
+        IpAddr::V4(from) => write!(out, "for={from}"),
+        IpAddr::V6(from) => write!(out, "for=\"[{from}]\""),
+    }
+    .expect(NEVER_FAILS);
+    if let Some(host) = host {
+        put(out, &[b";host=\"", host, b"\""]);
+    }
+    put(out, &[b";proto=", scheme, b"\r\n"]);
+}
+
+/// What the fields of a request from a link say, as far as it matters at the connector.
+#[derive(Debug, Default)]
+struct Said<'a> {
+    expect: bool,
+    te_trailers: bool,
+    /// What the visitor calls the app, if a forwarding field tells.
+    host: Option<&'a [u8]>,
+    https: bool,
+}
+
+impl<'a> Said<'a> {
+    /// # Errors
+    /// A link frames by itself: fields that frame could only be there to contradict it.
+    fn note(&mut self, field: &Field<'a>) -> Result<(), Violation> {
+        match Name::of(field.name) {
+            Name::ContentLength => return Err(Violation::ContentLength),
+            Name::TransferEncoding => return Err(Violation::TransferEncoding),
+            Name::Expect => self.expect = true,
+            Name::Te => self.te_trailers |= asks_for_trailers(field.value),
+            Name::ForwardedHost => {
+                let first = elements(field.value).next().filter(|host| is_valid_authority(host));
+                self.host = self.host.or(first);
+            }
+            Name::ForwardedProto => {
+                self.https |= elements(field.value).next().is_some_and(|p| p.eq_ignore_ascii_case(b"https"));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// What follows scheme and authority in `uri` if these name the visitor's Host.
+fn after_authority<'a>(uri: &'a [u8], visitor: &[u8]) -> Option<&'a [u8]> {
+    let (https, authority, rest) = split_origin(uri)?;
+    same_authority(https, authority, visitor).then_some(rest)
+}
+
+/// The fields for the app's connection alone, and how the body is framed on it.
+fn put_connection(out: &mut Vec<u8>, kind: BodyKind, upgrade: &[u8], te_trailers: bool) -> Framing {
+    if te_trailers {
+        put_field(out, b"TE", b"trailers");
+    }
+    match (kind, te_trailers) {
+        (BodyKind::Upgrade, false) => put_field(out, b"Connection", b"Upgrade"),
+        (BodyKind::Upgrade, true) => put_field(out, b"Connection", b"Upgrade, TE"),
+        (_, true) => put_field(out, b"Connection", b"TE"),
+        (_, false) => {}
+    }
+    match kind {
+        BodyKind::None => Framing::Empty,
+        BodyKind::Sized(bytes) => {
+            put_content_length(out, bytes);
+            Framing::Sized(bytes)
+        }
+        BodyKind::Unknown => {
+            put_field(out, b"Transfer-Encoding", b"chunked");
+            Framing::Chunked
+        }
+        BodyKind::Upgrade => {
+            put_field(out, b"Upgrade", upgrade);
+            Framing::Empty
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Responses, from the app into a link and from a link to the visitor.
+
+use std::time::Duration;
+
+use super::super::Violation;
+use super::super::answer::put_date;
+use super::super::body::{BodyKind, Framing, response_framing};
+use super::super::head::{ResponseHead, Version, parse_response};
+use super::{
+    Connection, Name, Origins, RequestFacts, TargetFacts, accepted_protocols, elements, is_one_head, put,
+    put_content_length, put_field, room_for, same_authority, split_origin,
+};
+use crate::limits;
+use crate::time::UnixSecs;
+
+/// A response as it goes into a RESPONSE frame.
+#[derive(Clone, Debug)]
+pub struct LinkResponse {
+    /// The head, at most [`limits::LINK_HEAD_BYTES_MAX`], without hop-by-hop and framing fields; but a response to
+    /// HEAD and a 304 keep their Content-Length, since no body says it.
+    pub text: Vec<u8>,
+    /// How the body crosses the link.
+    pub kind: BodyKind,
+    /// How the body is framed on the app's connection.
+    pub framing: Framing,
+    /// Whether the app's connection can serve another request after this.
+    pub keep_alive: bool,
+    /// How long it may be idle until then: what the app's Keep-Alive says, less a second for a request on its way.
+    pub idle_max: Option<Duration>,
+    /// 100 to 599; below 200 another head follows, but for 101.
+    pub status: u16,
+}
+
+/// A response as it went to the visitor.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct VisitorResponse {
+    /// 100 to 599; below 200 another head follows, but for 101.
+    pub status: u16,
+    /// How the body is to be framed.
+    pub framing: Framing,
+    /// Whether the visitor's connection can serve another request after this.
+    pub keep_alive: bool,
+}
+
+/// Makes the head of an app's response ready for the link: hop-by-hop and framing fields out, and the names
+/// translated back if the request's were.
+///
+/// # Errors
+/// What [`response_framing`] finds wrong; a 101 that nobody asked for, or to another protocol than those offered;
+/// [`Violation::HeadTooLarge`] if it outgrows [`limits::LINK_HEAD_BYTES_MAX`] by being translated;
+/// [`Violation::TooManyFields`] if Connection names more than [`limits::CONNECTION_OPTIONS_MAX`].
+pub fn response_to_link(head: &ResponseHead<'_>, facts: &TargetFacts) -> Result<LinkResponse, Violation> {
+    let framing = response_framing(head, if facts.head { b"HEAD" } else { b"GET" })?;
+    let connection = Connection::of(&head.fields)?;
+    let is_upgrade = head.status == 101;
+    let accepted = if is_upgrade { accepted_protocols(&head.fields, &facts.upgrade)? } else { Vec::new() };
+    let keeps_length = has_length_without_body(head.status, facts.head);
+    if keeps_length {
+        check_length(head)?;
+    }
+
+    let mut text = Vec::with_capacity(room_for(&head.fields));
+    put_status_line(&mut text, head);
+    let mut idle_max = None;
+    for field in &head.fields {
+        let name = Name::of(field.name);
+        match (name, &facts.origins) {
+            (Name::KeepAlive, _) => idle_max = idle_max.or(idle_time(field.value)),
+            (Name::ContentLength, _) if !keeps_length => {}
+            _ if name.is_hop_by_hop() || connection.names(field.name) => {}
+            (Name::Location, Some(origins)) => {
+                put(&mut text, &[field.name, b": "]);
+                put_translated(&mut text, field.value, origins);
+                text.extend_from_slice(b"\r\n");
+            }
+            (Name::SetCookie, Some(origins)) => {
+                put(&mut text, &[field.name, b": "]);
+                put_cookie(&mut text, field.value, host_of(&origins.target));
+                text.extend_from_slice(b"\r\n");
+            }
+            _ => put_field(&mut text, field.name, field.value),
+        }
+    }
+    if is_upgrade {
+        put_field(&mut text, b"Upgrade", &accepted);
+    }
+    text.extend_from_slice(b"\r\n");
+    if text.len() > limits::LINK_HEAD_BYTES_MAX {
+        return Err(Violation::HeadTooLarge);
+    }
+
+    let (kind, framing) = match framing {
+        _ if is_upgrade => (BodyKind::Upgrade, Framing::UntilClose),
+        Framing::Empty => (BodyKind::None, framing),
+        Framing::Sized(bytes) => (BodyKind::Sized(bytes), framing),
+        Framing::Chunked | Framing::UntilClose => (BodyKind::Unknown, framing),
+    };
+    let persists = connection.keep_alive || head.version == Version::Http11; // RFC 9112, 9.3
+    let keep_alive = persists && !connection.close && framing != Framing::UntilClose;
+    Ok(LinkResponse { text, kind, framing, keep_alive, idle_max, status: head.status })
+}
+
+/// Writes the response that came over a link to the visitor: framing made anew, Date added if it is missing.
+///
+/// The text is parsed as strictly as a stranger's and cannot split a response or frame another body than `kind`
+/// says. To an HTTP/1.0 visitor a 1xx is not written at all, and a body of unknown length lasts until the
+/// connection ends. `close` ends the connection after this response, whatever the visitor wished. On an error
+/// nothing was written.
+///
+/// # Errors
+/// What [`parse_response`] finds wrong, a second head or bytes after it included; framing fields, or a body where
+/// the status or the method has none; a 101 that nobody asked for, or to another protocol than those offered.
+pub fn response_to_visitor(
+    text: &[u8],
+    kind: BodyKind,
+    facts: &RequestFacts,
+    close: bool,
+    now: UnixSecs,
+    out: &mut Vec<u8>,
+) -> Result<VisitorResponse, Violation> {
+    if !is_one_head(text) {
+        return Err(Violation::StatusLine);
+    }
+    let head = parse_response(text)?;
+    let status = head.status;
+    let is_upgrade = status == 101;
+    if is_upgrade != (kind == BodyKind::Upgrade) {
+        return Err(Violation::UnaskedUpgrade);
+    }
+    let accepted = if is_upgrade { accepted_protocols(&head.fields, &facts.upgrade)? } else { Vec::new() };
+    let framing = visitor_framing(&head, kind, facts)?;
+    check_framing_fields(&head, facts)?;
+
+    let is_final = status >= 200;
+    let may_go_on = facts.keep_alive && !close;
+    let keep_alive = may_go_on && framing != Framing::UntilClose;
+    if !is_final && facts.version == Version::Http10 {
+        return Ok(VisitorResponse { status, framing, keep_alive }); // RFC 9110, 15.2
+    }
+    out.reserve(text.len() + 128);
+    put_status_line(out, &head);
+    let mut dated = false;
+    for field in &head.fields {
+        let name = Name::of(field.name);
+        if !name.is_hop_by_hop() {
+            put_field(out, field.name, field.value);
+            dated |= name == Name::Date;
+        }
+    }
+    if is_final && !dated {
+        put_date(out, now);
+    }
+    match framing {
+        Framing::Sized(bytes) => put_content_length(out, bytes),
+        Framing::Chunked => put_field(out, b"Transfer-Encoding", b"chunked"),
+        Framing::Empty | Framing::UntilClose => {}
+    }
+    if is_upgrade {
+        put_field(out, b"Connection", b"Upgrade");
+        put_field(out, b"Upgrade", &accepted);
+    } else if is_final && !keep_alive {
+        put_field(out, b"Connection", b"close");
+    }
+    out.extend_from_slice(b"\r\n");
+    Ok(VisitorResponse { status, framing, keep_alive })
+}
+
+/// How the body of a response is framed for the visitor (RFC 9112, 6.3).
+///
+/// # Errors
+/// If `kind` says that there is a body where there can be none.
+fn visitor_framing(
+    head: &ResponseHead<'_>,
+    kind: BodyKind,
+    facts: &RequestFacts,
+) -> Result<Framing, Violation> {
+    let without_body = facts.head || head.status < 200 || matches!(head.status, 204 | 304);
+    match kind {
+        BodyKind::Upgrade => Ok(Framing::UntilClose),
+        BodyKind::None if without_body => Ok(Framing::Empty),
+        BodyKind::None => Ok(Framing::Sized(0)),
+        _ if without_body => Err(Violation::ContentLength),
+        BodyKind::Sized(bytes) => Ok(Framing::Sized(bytes)),
+        BodyKind::Unknown if facts.version == Version::Http10 => Ok(Framing::UntilClose),
+        BodyKind::Unknown => Ok(Framing::Chunked),
+    }
+}
+
+/// # Errors
+/// A link frames by itself: fields that frame could only be there to contradict it, but for the Content-Length of
+/// a body that is not sent.
+fn check_framing_fields(head: &ResponseHead<'_>, facts: &RequestFacts) -> Result<(), Violation> {
+    for field in &head.fields {
+        match Name::of(field.name) {
+            Name::TransferEncoding => return Err(Violation::TransferEncoding),
+            Name::ContentLength if !has_length_without_body(head.status, facts.head) => {
+                return Err(Violation::ContentLength);
+            }
+            Name::ContentLength => check_length(head)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Whether a Content-Length only says what a body would have been long (RFC 9110, 8.6).
+fn has_length_without_body(status: u16, is_head: bool) -> bool {
+    status == 304 || is_head && status >= 200 && status != 204
+}
+
+/// # Errors
+/// If there is more than one Content-Length, or it is not of 1 to 19 digits.
+fn check_length(head: &ResponseHead<'_>) -> Result<(), Violation> {
+    let mut lines = head.fields.iter().filter(|field| Name::of(field.name) == Name::ContentLength);
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(()),
+        (Some(field), None)
+            if matches!(field.value.len(), 1..=19) && field.value.iter().all(u8::is_ascii_digit) =>
+        {
+            Ok(())
+        }
+        _ => Err(Violation::ContentLength),
+    }
+}
+
+fn put_status_line(out: &mut Vec<u8>, head: &ResponseHead<'_>) {
+    let digit = |place: u16| b'0' + (head.status / place % 10) as u8;
+    put(out, &[b"HTTP/1.1 ", &[digit(100), digit(10), digit(1)], b" ", head.reason, b"\r\n"]);
+}
+
+/// What `Keep-Alive: timeout=5, max=100` allows.
+fn idle_time(keep_alive: &[u8]) -> Option<Duration> {
+    let timeout = elements(keep_alive).find_map(|parameter| {
+        let (name, value) = parameter.split_at_checked(8)?;
+        if name.eq_ignore_ascii_case(b"timeout=") { Some(value) } else { None }
+    })?;
+    let secs: u64 = std::str::from_utf8(timeout).ok()?.parse().ok()?;
+    Some(Duration::from_secs(secs.saturating_sub(1)))
+}
+
+/// A URI or an origin, with the visitor's name for the app if it has the app's own.
+fn put_translated(out: &mut Vec<u8>, uri: &[u8], origins: &Origins) {
+    match split_origin(uri) {
+        Some((false, authority, rest)) if same_authority(false, authority, &origins.target) => {
+            put(out, &[&origins.visitor, rest]);
+        }
+        _ => out.extend_from_slice(uri),
+    }
+}
+
+/// A cookie without a Domain that is `host`: to the visitor's browser that would be another site, and without one
+/// the cookie belongs to the host that the browser sees.
+fn put_cookie(out: &mut Vec<u8>, cookie: &[u8], host: &[u8]) {
+    let is_domain = |attribute: &[u8]| {
+        let mut parts = attribute.splitn(2, |b| *b == b'=').map(<[u8]>::trim_ascii);
+        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"domain"));
+        is_named
+            && parts.next().is_some_and(|value| {
+                value.strip_prefix(b".").unwrap_or(value).eq_ignore_ascii_case(host) // RFC 6265, 5.2.3
+            })
+    };
+    for (index, part) in cookie.split(|b| *b == b';').enumerate() {
+        match index {
+            0 => out.extend_from_slice(part),
+            _ if is_domain(part) => {}
+            _ => put(out, &[b";", part]),
+        }
+    }
+}
+
+/// An authority without its port.
+fn host_of(authority: &[u8]) -> &[u8] {
+    match authority.iter().rposition(|b| matches!(b, b':' | b']')) {
+        Some(colon) if authority[colon] == b':' => &authority[..colon],
+        _ => authority,
+    }
+}

@@ -1,0 +1,127 @@
+//! What the connections of a connector share.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rand_core::RngCore;
+
+use super::admission::{Pool, Slots};
+use super::ports::Ports;
+use super::seeds::Seeds;
+use super::targets::IdleTargets;
+use crate::config::ConnectorConfig;
+use crate::connector::{Report, Supervisor};
+use crate::machine::{Cx, Effects, Machine, PortId, Process};
+use crate::time::UnixSecs;
+
+/// The hub of a connector's process: hands out the supervisor, which dials everything else.
+pub struct ConnectorHub {
+    pub(crate) config: ConnectorConfig,
+    pub(crate) ports: Ports,
+    pub(crate) seeds: Seeds,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) idle: IdleTargets,
+    /// Connections to the app.
+    pub(crate) targets: Arc<Slots>,
+    /// Names this process to the gateway, so that a new link replaces its own ghost; nobody else learns it.
+    pub(crate) instance: [u8; 16],
+    epoch: AtomicU64,
+    /// What is to be added to this machine's clock to get the gateway's, in seconds.
+    clock_offset_secs: AtomicI64,
+    supervisor: PortId,
+    reports: Mutex<Vec<Report>>,
+    stats_wanted: AtomicBool,
+    draining: AtomicBool,
+}
+
+impl ConnectorHub {
+    /// A hub with these settings. All its randomness comes from `seed`, which must be as secret and as new as a key.
+    pub fn new(config: ConnectorConfig, seed: [u8; 32]) -> Arc<Self> {
+        let seeds = Seeds::new(seed);
+        let mut instance = [0; 16];
+        seeds.child().fill_bytes(&mut instance);
+        let ports = Ports::default();
+        Arc::new(Self {
+            pool: Pool::new(config.memory_bytes),
+            config,
+            supervisor: ports.open(),
+            ports,
+            seeds,
+            idle: IdleTargets::default(),
+            targets: Arc::default(),
+            instance,
+            epoch: AtomicU64::new(0),
+            clock_offset_secs: AtomicI64::new(0),
+            reports: Mutex::default(),
+            stats_wanted: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Asks the gateway for its figures; they come as [`crate::event::Event::Stats`], if there is a link.
+    pub fn ask_stats(&self, cx: &mut Cx<'_>) {
+        self.stats_wanted.store(true, Ordering::Relaxed);
+        self.ports.wake_all(cx.fx);
+    }
+
+    pub(crate) fn take_stats_wanted(&self) -> bool {
+        self.stats_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn supervisor_port(&self) -> PortId {
+        self.supervisor
+    }
+
+    /// Tells the supervisor what became of a link.
+    pub(crate) fn report(&self, report: Report, fx: &mut Effects) {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
+        fx.wake(self.supervisor);
+    }
+
+    pub(crate) fn take_reports(&self) -> Vec<Report> {
+        std::mem::take(&mut *self.reports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The number of the next dial.
+    pub(crate) fn next_epoch(&self) -> u64 {
+        self.epoch.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The gateway's time, as far as it is known.
+    pub(crate) fn gateway_time(&self, now: UnixSecs) -> UnixSecs {
+        UnixSecs(now.0.saturating_add_signed(self.clock_offset_secs.load(Ordering::Relaxed)))
+    }
+
+    /// The gateway's clock says `theirs` when this machine's says `ours`. Returns how far ours is behind.
+    pub(crate) fn learn_time(&self, ours: UnixSecs, theirs: UnixSecs) -> i64 {
+        let behind = i64::try_from(i128::from(theirs.0) - i128::from(ours.0)).unwrap_or(0);
+        self.clock_offset_secs.store(behind, Ordering::Relaxed);
+        behind
+    }
+
+    /// Whether nothing is held any more: no connection to the app and no memory. For checks.
+    pub fn is_at_rest(&self) -> bool {
+        self.targets.taken() == 0 && self.pool.used() == 0
+    }
+}
+
+impl Process for ConnectorHub {
+    fn supervisor(self: Arc<Self>) -> Option<Box<dyn Machine>> {
+        Some(Box::new(Supervisor::new(self)))
+    }
+
+    /// A connector listens nowhere.
+    fn accept(self: Arc<Self>, _from: SocketAddr) -> Option<Box<dyn Machine>> {
+        None
+    }
+
+    fn drain(&self, cx: &mut Cx<'_>) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.ports.wake_all(cx.fx);
+    }
+}

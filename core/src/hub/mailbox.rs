@@ -1,0 +1,587 @@
+//! Where two machines meet: an [`Exchange`] between the HTTP side (a visitor's or an app's connection) and a link.
+//!
+//! Each direction is a [`Lane`]: what one side posted and the other has not taken. Lanes are bounded by credit, so
+//! posting can neither block nor overflow: towards the link what waits is bounded by [`MAILBOX_BYTES`] and the
+//! peer's credit, towards the HTTP side by the window that this process granted.
+//!
+//! ```text
+//!   visitor or target                    Exchange                         link
+//!   ───────────────── post ─▶  to_link: head, data, END, RESET  ─ drain ─▶ frames
+//!   ───────────────── take ◀─  to_http: head, data, END, failure ◀ deliver ─ frames
+//!                     consumed ──────────────▶ WINDOW
+//! ```
+//!
+//! Whoever posts does it in this order: post under the exchange's lock, release it, then ring (the link's inbox or
+//! the HTTP side's port). No lock is taken under another.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::admission::Lease;
+use crate::buf::ByteQueue;
+use crate::http1::body::BodyKind;
+use crate::limits::{CREDIT_BYTES_MAX, DATA_BYTES_MAX, MAILBOX_BYTES, RECORD_PLAIN_BYTES_MAX};
+use crate::link::frame::{Frame, ResetCode};
+use crate::machine::{Effects, PortId};
+
+/// What the HTTP side consumed is told to the link in portions of this many bytes.
+const CONSUMED_PORTION: u32 = 16 * 1024;
+
+/// A head as the link carries it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct LinkHead {
+    pub(crate) kind: BodyKind,
+    pub(crate) text: Vec<u8>,
+}
+
+impl LinkHead {
+    /// Whether a request with this head may be sent twice (RFC 9110, 9.2.2).
+    pub(crate) fn is_idempotent(&self) -> bool {
+        let methods = [&b"GET "[..], b"HEAD ", b"OPTIONS ", b"PUT ", b"DELETE "];
+        methods.iter().any(|method| self.text.starts_with(method))
+    }
+}
+
+/// Why the other side of an exchange will send nothing more, although it was not done.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Failure {
+    /// The peer sent RESET.
+    Reset(ResetCode),
+    /// The link is gone.
+    LinkLost,
+    /// The link was gone before the request was sealed: nothing of it left this process.
+    NeverSealed,
+}
+
+/// One request and its response, or one upgraded connection, between an HTTP side and a link.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    inbox: Arc<Inbox>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Who is rung for `to_http`; none until an app's connection takes the exchange.
+    http: Option<PortId>,
+    /// The stream's number, once the link gave it one.
+    stream: Option<u32>,
+    /// Whether the exchange stands in the link's inbox.
+    queued: bool,
+    to_link: Outbound,
+    to_http: Inbound,
+    /// Memory set aside for both lanes, given back with the exchange.
+    _lease: Lease,
+}
+
+/// Towards the link.
+#[derive(Debug, Default)]
+struct Outbound {
+    interim: Option<LinkHead>,
+    head: Option<LinkHead>,
+    data: Vec<u8>,
+    /// How much of `data` was drained.
+    drained: usize,
+    end: Option<Vec<u8>>,
+    reset: Option<(ResetCode, &'static str)>,
+    /// How many more bytes may be posted.
+    credit: u32,
+    /// The HTTP side wants to know when there is room again.
+    starved: bool,
+    /// Credit came since the HTTP side looked.
+    granted: bool,
+    /// The link takes no more: the peer wants none, or it is gone.
+    stopped: bool,
+}
+
+/// Towards the HTTP side.
+#[derive(Debug, Default)]
+struct Inbound {
+    interim: Option<LinkHead>,
+    head: Option<LinkHead>,
+    data: ByteQueue,
+    end: Option<Vec<u8>>,
+    ended: bool,
+    failure: Option<Failure>,
+    /// Consumed by the HTTP side, not yet told to the link.
+    consumed: u32,
+}
+
+/// What the HTTP side finds in its lane, beside data.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    pub(crate) interim: Option<LinkHead>,
+    pub(crate) head: Option<LinkHead>,
+    /// The trailers; the peer's part of the exchange is whole. Comes after the last data.
+    pub(crate) end: Option<Vec<u8>>,
+    pub(crate) failure: Option<Failure>,
+    /// The peer granted credit since the last time: its side moves.
+    pub(crate) granted: bool,
+}
+
+impl Taken {
+    /// Whether there was nothing from the peer, but perhaps data.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.interim.is_none() && self.head.is_none() && self.end.is_none() && self.failure.is_none()
+    }
+}
+
+/// What a link found when it drained an exchange.
+#[derive(Debug, Default)]
+pub(crate) struct Drained {
+    /// There is more to send.
+    pub(crate) more: bool,
+    /// END went out.
+    pub(crate) ended: bool,
+    /// RESET went out: the stream is over.
+    pub(crate) reset: bool,
+    /// DATA bytes that went out.
+    pub(crate) data_bytes: usize,
+    /// What the HTTP side consumed since the last time.
+    pub(crate) consumed: u32,
+}
+
+impl Exchange {
+    /// A new exchange for the link behind `inbox`. `credit` is how many bytes the peer takes before it grants more.
+    pub(crate) fn new(inbox: Arc<Inbox>, http: Option<PortId>, credit: u32, lease: Lease) -> Arc<Self> {
+        Arc::new(Self {
+            inbox,
+            state: Mutex::new(State {
+                http,
+                stream: None,
+                queued: false,
+                to_link: Outbound { credit, ..Outbound::default() },
+                to_http: Inbound::default(),
+                _lease: lease,
+            }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    // ---- the HTTP side ---------------------------------------------------------------------------------------------
+
+    /// From now on `port` is rung for what the link delivers.
+    pub(crate) fn attach_http(&self, port: PortId) {
+        self.lock().http = Some(port);
+    }
+
+    /// Posts a head: the request's or the final response's.
+    pub(crate) fn post_head(self: &Arc<Self>, head: LinkHead, fx: &mut Effects) {
+        self.post(fx, |to_link| to_link.head = Some(head));
+    }
+
+    /// Posts an informational response; it takes the place of one that was not sent yet.
+    pub(crate) fn post_interim(self: &Arc<Self>, head: LinkHead, fx: &mut Effects) {
+        self.post(fx, |to_link| to_link.interim = Some(head));
+    }
+
+    /// How many bytes [`Self::post_data`] takes now. If none, the HTTP side is rung when there is room again.
+    pub(crate) fn room(&self) -> usize {
+        let to_link = &mut self.lock().to_link;
+        if to_link.stopped {
+            return 0;
+        }
+        let room =
+            MAILBOX_BYTES.saturating_sub(to_link.data.len() - to_link.drained).min(to_link.credit as usize);
+        to_link.starved = room == 0;
+        room
+    }
+
+    /// Posts body bytes, at most as many as there is [`Self::room`] for. `bytes` is left empty.
+    pub(crate) fn post_data(self: &Arc<Self>, bytes: &mut Vec<u8>, fx: &mut Effects) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.post(fx, |to_link| {
+            let count = u32::try_from(bytes.len()).expect("bounded by room");
+            to_link.credit = to_link.credit.checked_sub(count).expect("never more than there is room for");
+            if to_link.data.is_empty() {
+                std::mem::swap(&mut to_link.data, bytes);
+            } else {
+                to_link.data.extend_from_slice(bytes);
+            }
+        });
+        bytes.clear();
+    }
+
+    /// Posts the end, with trailers in link form.
+    pub(crate) fn post_end(self: &Arc<Self>, trailers: Vec<u8>, fx: &mut Effects) {
+        self.post(fx, |to_link| to_link.end = Some(trailers));
+    }
+
+    /// Posts a RESET. After an END it only means *send no more* and goes out after it; else what was posted and not
+    /// sent is dropped.
+    pub(crate) fn reset(self: &Arc<Self>, code: ResetCode, reason: &'static str, fx: &mut Effects) {
+        self.post(fx, |to_link| {
+            to_link.reset = Some((code, reason));
+            if to_link.end.is_none() {
+                to_link.interim = None;
+                to_link.head = None;
+                to_link.data = Vec::new();
+                to_link.drained = 0;
+            }
+        });
+    }
+
+    /// Whether the link takes no more of what this side posts.
+    pub(crate) fn stopped(&self) -> bool {
+        self.lock().to_link.stopped
+    }
+
+    /// Takes what the link delivered; of the data the next portion, at most `room` bytes, into `data`, which is empty.
+    pub(crate) fn take(&self, room: usize, data: &mut Vec<u8>) -> Taken {
+        let State { to_http, to_link, .. } = &mut *self.lock();
+        to_http.data.pop(room, data);
+        Taken {
+            interim: to_http.interim.take(),
+            head: to_http.head.take(),
+            end: if to_http.data.is_empty() { to_http.end.take() } else { None },
+            failure: to_http.failure.take(),
+            granted: std::mem::take(&mut to_link.granted),
+        }
+    }
+
+    /// Leaves a head for another HTTP side, which has not begun with it.
+    pub(crate) fn put_back(&self, head: LinkHead) {
+        self.lock().to_http.head = Some(head);
+    }
+
+    /// `count` bytes left the output buffer towards the reader: the peer may send as many more.
+    pub(crate) fn consumed(self: &Arc<Self>, count: usize, fx: &mut Effects) {
+        if count == 0 {
+            return;
+        }
+        let ring = {
+            let state = &mut *self.lock();
+            let to_http = &mut state.to_http;
+            to_http.consumed = to_http.consumed.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+            to_http.consumed >= CONSUMED_PORTION
+                && !to_http.ended
+                && !state.to_link.stopped
+                && !std::mem::replace(&mut state.queued, true)
+        };
+        if ring {
+            self.ring_link(fx);
+        }
+    }
+
+    fn post(self: &Arc<Self>, fx: &mut Effects, change: impl FnOnce(&mut Outbound)) {
+        let ring = {
+            let state = &mut *self.lock();
+            if state.to_link.stopped {
+                return;
+            }
+            change(&mut state.to_link);
+            !std::mem::replace(&mut state.queued, true)
+        };
+        if ring {
+            self.ring_link(fx);
+        }
+    }
+
+    fn ring_link(self: &Arc<Self>, fx: &mut Effects) {
+        if self.inbox.push(self.clone()) {
+            fx.wake(self.inbox.port);
+        } else {
+            self.fail(Failure::LinkLost, fx);
+        }
+    }
+
+    // ---- the link's side -------------------------------------------------------------------------------------------
+
+    /// The stream's number, once it has one.
+    pub(crate) fn stream(&self) -> Option<u32> {
+        self.lock().stream
+    }
+
+    /// Gives the stream its number.
+    pub(crate) fn number(&self, stream: u32) {
+        self.lock().stream = Some(stream);
+    }
+
+    /// Delivers a head; an informational one takes the place of one that was not read yet.
+    pub(crate) fn deliver_head(&self, head: LinkHead, interim: bool, fx: &mut Effects) {
+        self.deliver(fx, |to_http| {
+            if interim {
+                to_http.interim = Some(head);
+            } else {
+                to_http.head = Some(head);
+            }
+        });
+    }
+
+    /// Delivers body bytes. The caller has checked them against the window.
+    pub(crate) fn deliver_data(&self, bytes: &[u8], fx: &mut Effects) {
+        self.deliver(fx, |to_http| to_http.data.push(bytes));
+    }
+
+    /// Delivers the end.
+    pub(crate) fn deliver_end(&self, trailers: &[u8], fx: &mut Effects) {
+        self.deliver(fx, |to_http| {
+            to_http.end = Some(trailers.to_vec());
+            to_http.ended = true;
+        });
+    }
+
+    /// The peer grants `credit` more bytes; false if that is more than 2^31 - 1 in all.
+    pub(crate) fn grant(&self, credit: u32, fx: &mut Effects) -> bool {
+        let state = &mut *self.lock();
+        let Some(sum) = state.to_link.credit.checked_add(credit).filter(|sum| *sum <= CREDIT_BYTES_MAX)
+        else {
+            return false;
+        };
+        state.to_link.credit = sum;
+        state.to_link.granted = true;
+        // Credit is also the sign that the peer's side moves: timers of the HTTP side depend on it.
+        if let Some(port) = state.http {
+            state.to_link.starved = false;
+            fx.wake(port);
+        }
+        true
+    }
+
+    fn deliver(&self, fx: &mut Effects, change: impl FnOnce(&mut Inbound)) {
+        let state = &mut *self.lock();
+        if state.to_http.failure.is_none() {
+            change(&mut state.to_http);
+        }
+        if let Some(port) = state.http {
+            fx.wake(port);
+        }
+    }
+
+    /// The peer, or the link, gives up: nothing more is sent; what was delivered whole stays valid.
+    pub(crate) fn fail(&self, failure: Failure, fx: &mut Effects) {
+        let state = &mut *self.lock();
+        state.to_link = Outbound { stopped: true, ..Outbound::default() };
+        if !state.to_http.ended {
+            let failure = match failure {
+                Failure::LinkLost if state.stream.is_none() => Failure::NeverSealed,
+                other => other,
+            };
+            state.to_http.data = ByteQueue::default();
+            state.to_http.failure.get_or_insert(failure);
+        }
+        if let Some(port) = state.http {
+            fx.wake(port);
+        }
+    }
+
+    /// Moves what fits into `frames`: heads first, then at most one DATA frame of at most `data_max` bytes, then END.
+    /// A RESET goes out at once, or after the END that was posted before it.
+    pub(crate) fn drain(
+        &self,
+        stream: u32,
+        sends: Sends,
+        data_max: usize,
+        frames: &mut Vec<u8>,
+        fx: &mut Effects,
+    ) -> Drained {
+        let state = &mut *self.lock();
+        state.queued = false;
+        let out = &mut state.to_link;
+        let mut drained =
+            Drained { consumed: std::mem::take(&mut state.to_http.consumed), ..Drained::default() };
+        for head in [&mut out.interim, &mut out.head] {
+            let Some(LinkHead { kind, text }) = head else { continue };
+            if text.len() > space(frames) {
+                drained.more = true;
+                return drained;
+            }
+            match sends {
+                Sends::Requests => Frame::Request { stream, kind: *kind, head: text }.put(frames),
+                Sends::Responses => Frame::Response { stream, kind: *kind, head: text }.put(frames),
+            }
+            *head = None;
+        }
+        let waiting = out.data.len() - out.drained;
+        let count = waiting.min(data_max).min(DATA_BYTES_MAX).min(space(frames));
+        if count > 0 {
+            let bytes = &out.data[out.drained..out.drained + count];
+            Frame::Data { stream, bytes }.put(frames);
+            drained.data_bytes = count;
+            out.drained += count;
+            if count == waiting {
+                out.data.clear();
+                out.drained = 0;
+            }
+            if out.starved && out.credit > 0 {
+                out.starved = false;
+                if let Some(port) = state.http {
+                    fx.wake(port);
+                }
+            }
+        }
+        if count < waiting {
+            drained.more = true;
+            return drained;
+        }
+        if let Some(trailers) = &out.end {
+            if trailers.len() > space(frames) {
+                drained.more = true;
+                return drained;
+            }
+            Frame::End { stream, trailers }.put(frames);
+            out.end = None;
+            drained.ended = true;
+        }
+        if let Some((code, reason)) = out.reset.take() {
+            Frame::Reset { stream, code, reason }.put(frames);
+            drained.reset = true;
+        }
+        drained
+    }
+}
+
+/// Which heads a side of a link sends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sends {
+    /// The gateway.
+    Requests,
+    /// The connector.
+    Responses,
+}
+
+/// How many bytes of payload still fit into a record, frame headers left aside.
+fn space(frames: &[u8]) -> usize {
+    (RECORD_PLAIN_BYTES_MAX - 128).saturating_sub(frames.len())
+}
+
+/// The exchanges of one link that have something for it.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    port: PortId,
+    state: Mutex<InboxState>,
+}
+
+#[derive(Debug, Default)]
+struct InboxState {
+    ready: Vec<Arc<Exchange>>,
+    closed: bool,
+}
+
+impl Inbox {
+    /// The inbox of the link at `port`.
+    pub(crate) fn new(port: PortId) -> Arc<Self> {
+        Arc::new(Self { port, state: Mutex::default() })
+    }
+
+    /// The link's port.
+    pub(crate) fn port(&self) -> PortId {
+        self.port
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InboxState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// False if the link is gone.
+    fn push(&self, exchange: Arc<Exchange>) -> bool {
+        let mut state = self.lock();
+        if !state.closed {
+            state.ready.push(exchange);
+        }
+        !state.closed
+    }
+
+    /// Swaps what is ready for `empty`, so that neither allocates.
+    pub(crate) fn swap(&self, empty: &mut Vec<Arc<Exchange>>) {
+        std::mem::swap(&mut self.lock().ready, empty);
+    }
+
+    /// Closes the inbox for good; what nobody will serve comes back.
+    pub(crate) fn close(&self) -> Vec<Arc<Exchange>> {
+        let mut state = self.lock();
+        state.closed = true;
+        std::mem::take(&mut state.ready)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::admission::Pool;
+    use super::*;
+
+    const HTTP: PortId = PortId { index: 1, generation: 1 };
+    const LINK: PortId = PortId { index: 2, generation: 1 };
+
+    fn exchange(credit: u32) -> (Arc<Inbox>, Arc<Exchange>) {
+        let inbox = Inbox::new(LINK);
+        let lease = Pool::new(1000).reserve(10).unwrap();
+        (inbox.clone(), Exchange::new(inbox, Some(HTTP), credit, lease))
+    }
+
+    #[test]
+    fn posting_rings_the_link_once_until_it_drained() {
+        let (inbox, exchange) = exchange(100);
+        let mut fx = Effects::default();
+        exchange
+            .post_head(LinkHead { kind: BodyKind::None, text: b"GET / HTTP/1.1\r\n\r\n".to_vec() }, &mut fx);
+        exchange.post_end(Vec::new(), &mut fx);
+        assert_eq!(fx.wakes, [LINK]);
+        let mut ready = Vec::new();
+        inbox.swap(&mut ready);
+        assert_eq!(ready.len(), 1);
+        let mut frames = Vec::new();
+        let drained = exchange.drain(1, Sends::Requests, usize::MAX, &mut frames, &mut fx);
+        assert!(drained.ended && !drained.more);
+    }
+
+    #[test]
+    fn room_is_bounded_by_credit_and_a_starved_side_is_rung() {
+        let (_inbox, exchange) = exchange(10);
+        let mut fx = Effects::default();
+        assert_eq!(exchange.room(), 10);
+        exchange.post_data(&mut vec![0; 10], &mut fx);
+        assert_eq!(exchange.room(), 0);
+        fx.wakes.clear();
+        assert!(exchange.grant(5, &mut fx));
+        assert_eq!((exchange.room(), fx.wakes), (5, vec![HTTP]));
+        assert!(!exchange.grant(crate::limits::CREDIT_BYTES_MAX, &mut Effects::default()));
+    }
+
+    #[test]
+    fn a_reset_drops_what_waits_but_not_what_was_ended() {
+        let (_inbox, broken) = exchange(10);
+        let mut fx = Effects::default();
+        broken.post_data(&mut vec![0; 10], &mut fx);
+        broken.reset(ResetCode::Cancelled, "gone", &mut fx);
+        let mut frames = Vec::new();
+        let drained = broken.drain(1, Sends::Requests, usize::MAX, &mut frames, &mut fx);
+        assert!(drained.reset && drained.data_bytes == 0);
+
+        let (_inbox, whole) = exchange(10);
+        whole.post_data(&mut vec![0; 10], &mut fx);
+        whole.post_end(Vec::new(), &mut fx);
+        whole.reset(ResetCode::Cancelled, "no more", &mut fx);
+        let drained = whole.drain(1, Sends::Requests, usize::MAX, &mut frames, &mut fx);
+        assert!(drained.reset && drained.ended && drained.data_bytes == 10);
+    }
+
+    #[test]
+    fn what_was_delivered_whole_outlives_the_link() {
+        let (inbox, exchange) = exchange(10);
+        let mut fx = Effects::default();
+        exchange.number(1);
+        exchange.deliver_data(b"abc", &mut fx);
+        exchange.deliver_end(b"", &mut fx);
+        inbox.close();
+        exchange.fail(Failure::LinkLost, &mut fx);
+        let mut data = Vec::new();
+        let taken = exchange.take(2, &mut data);
+        assert_eq!((data.as_slice(), taken.end), (&b"ab"[..], None));
+        data.clear();
+        let taken = exchange.take(2, &mut data);
+        assert_eq!((data.as_slice(), taken.end, taken.failure), (&b"c"[..], Some(Vec::new()), None));
+    }
+
+    #[test]
+    fn an_exchange_that_no_link_took_was_never_sealed() {
+        let (inbox, exchange) = exchange(10);
+        inbox.close();
+        exchange.post_end(Vec::new(), &mut Effects::default());
+        assert_eq!(exchange.take(0, &mut Vec::new()).failure, Some(Failure::NeverSealed));
+    }
+}

@@ -1,0 +1,14 @@
+//! What the connections of one process share. Every lock in here is short, and no crypto, parsing or I/O happens
+//! under one; none is taken under another.
+
+pub(crate) mod admission;
+mod connector;
+mod gateway;
+pub(crate) mod mailbox;
+mod ports;
+pub(crate) mod registry;
+mod seeds;
+pub(crate) mod targets;
+
+pub use self::connector::ConnectorHub;
+pub use self::gateway::GatewayHub;

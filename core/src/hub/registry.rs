@@ -1,0 +1,295 @@
+//! The connectors that are joined, and whose turn it is.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::admission::{Slot, Slots};
+use super::mailbox::Inbox;
+use crate::link::frame::{ConnectorStats, Hello, Peer};
+use crate::machine::{Effects, PortId};
+use crate::time::UnixSecs;
+
+/// One joined link of a connector, as the gateway knows it.
+#[derive(Debug)]
+pub(crate) struct Connector {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) inbox: Arc<Inbox>,
+    /// The window that the connector grants each stream at first, in bytes.
+    pub(crate) window: u32,
+    from: IpAddr,
+    since: UnixSecs,
+    instance: [u8; 16],
+    link: u32,
+    epoch: u64,
+    streams_max: u32,
+    slots: Arc<Slots>,
+    requests: AtomicU64,
+    round_trip_micros: AtomicU32,
+    /// It takes no new exchanges.
+    leaving: AtomicBool,
+    /// Another link has taken its place: its machine ends when it sees this.
+    replaced: AtomicBool,
+}
+
+impl Connector {
+    /// No new exchanges go to it from now on.
+    pub(crate) fn leave(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether another link has taken its place.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    /// Notes the latest round trip.
+    pub(crate) fn note_round_trip(&self, round_trip: std::time::Duration) {
+        let micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
+        self.round_trip_micros.store(micros, Ordering::Relaxed);
+    }
+
+    fn port(&self) -> PortId {
+        self.inbox.port()
+    }
+}
+
+/// The joined connectors of a gateway.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    joined: Vec<Arc<Connector>>,
+    /// Who comes next.
+    turn: usize,
+    /// How often `joined` changed.
+    version: u64,
+}
+
+/// What a join did.
+#[derive(Debug)]
+pub(crate) enum Attached {
+    /// It is in.
+    Joined {
+        connector: Arc<Connector>,
+        /// It took the place of an older link of the same connector.
+        replaced: bool,
+    },
+    /// The connector has a newer link already, or this HELLO was seen before.
+    Stale,
+    /// There are as many connectors as there may be.
+    Full,
+    /// HELLO did not say who it is.
+    Nameless,
+}
+
+impl Registry {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets a connector in whose HELLO opened under its link's own keys. An older link of the same connector is
+    /// replaced at once, so that a connector never waits for its own ghost.
+    pub(crate) fn attach(
+        &self,
+        hello: Hello,
+        id: String,
+        from: IpAddr,
+        now: UnixSecs,
+        inbox: Arc<Inbox>,
+        connectors_max: usize,
+        fx: &mut Effects,
+    ) -> Attached {
+        let Some(instance) = hello.instance else { return Attached::Nameless };
+        let state = &mut *self.lock();
+        let same = |other: &Connector| other.instance == instance && other.link == hello.link;
+        let place = state.joined.iter().position(|other| same(other));
+        if place.is_some_and(|place| state.joined[place].epoch >= hello.epoch) {
+            return Attached::Stale;
+        }
+        if place.is_none() && state.joined.len() >= connectors_max {
+            return Attached::Full;
+        }
+        let connector = Arc::new(Connector {
+            id,
+            name: hello.name,
+            inbox,
+            window: hello.window,
+            from,
+            since: now,
+            instance,
+            link: hello.link,
+            epoch: hello.epoch,
+            streams_max: hello.streams_max,
+            slots: Arc::default(),
+            requests: AtomicU64::new(0),
+            round_trip_micros: AtomicU32::new(0),
+            leaving: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
+        });
+        match place {
+            Some(place) => {
+                let ghost = std::mem::replace(&mut state.joined[place], connector.clone());
+                ghost.replaced.store(true, Ordering::Relaxed);
+                fx.wake(ghost.port());
+            }
+            None => state.joined.push(connector.clone()),
+        }
+        state.changed(fx);
+        Attached::Joined { connector, replaced: place.is_some() }
+    }
+
+    /// The link of this connector is gone.
+    pub(crate) fn detach(&self, connector: &Arc<Connector>, fx: &mut Effects) {
+        let state = &mut *self.lock();
+        if let Some(place) = state.joined.iter().position(|other| Arc::ptr_eq(other, connector)) {
+            state.joined.remove(place);
+            if state.turn > place {
+                state.turn -= 1;
+            }
+            state.changed(fx);
+        }
+    }
+
+    /// The next connector in turn that takes exchanges and has room for one more, other than `not`.
+    pub(crate) fn pick(&self, not: Option<&Arc<Connector>>) -> Pick {
+        let state = &mut *self.lock();
+        let count = state.joined.len();
+        let mut any = false;
+        for step in 0..count {
+            let place = (state.turn + step) % count;
+            let connector = &state.joined[place];
+            if connector.leaving.load(Ordering::Relaxed) || not.is_some_and(|not| Arc::ptr_eq(not, connector))
+            {
+                continue;
+            }
+            any = true;
+            if let Some(slot) = connector.slots.take(connector.streams_max) {
+                connector.requests.fetch_add(1, Ordering::Relaxed);
+                let connector = connector.clone();
+                state.turn = place + 1;
+                return Pick::Connector(connector, slot);
+            }
+        }
+        if any { Pick::Busy } else { Pick::Nobody }
+    }
+
+    /// How often the list of connectors changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.lock().version
+    }
+
+    /// Who is joined.
+    pub(crate) fn peers(&self) -> Vec<Peer> {
+        let peer = |connector: &Arc<Connector>| Peer {
+            id: connector.id.clone(),
+            name: connector.name.clone(),
+            address: connector.from.to_string(),
+            since: connector.since,
+        };
+        self.lock().joined.iter().map(peer).collect()
+    }
+
+    /// The figures of all connectors.
+    pub(crate) fn stats(&self) -> Vec<ConnectorStats> {
+        let stats = |connector: &Arc<Connector>| ConnectorStats {
+            id: connector.id.clone(),
+            requests: connector.requests.load(Ordering::Relaxed),
+            in_flight: connector.slots.taken(),
+            round_trip_micros: connector.round_trip_micros.load(Ordering::Relaxed),
+        };
+        self.lock().joined.iter().map(stats).collect()
+    }
+}
+
+impl State {
+    /// Every connector learns of it.
+    fn changed(&mut self, fx: &mut Effects) {
+        self.version += 1;
+        for connector in &self.joined {
+            fx.wake(connector.port());
+        }
+    }
+}
+
+/// Who serves an exchange.
+#[derive(Debug)]
+pub(crate) enum Pick {
+    /// This one, in this place.
+    Connector(Arc<Connector>, Slot),
+    /// There are connectors, and all have as many exchanges as they take.
+    Busy,
+    /// There are none.
+    Nobody,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn hello(instance: u8, epoch: u64) -> Hello {
+        Hello { streams_max: 2, window: 1, instance: Some([instance; 16]), epoch, ..Hello::default() }
+    }
+
+    fn attach(registry: &Registry, hello: Hello, port: u32, fx: &mut Effects) -> Attached {
+        let inbox = Inbox::new(PortId { index: port, generation: 1 });
+        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        registry.attach(hello, port.to_string(), from, UnixSecs(1), inbox, 3, fx)
+    }
+
+    fn picked(registry: &Registry) -> (String, Slot) {
+        match registry.pick(None) {
+            Pick::Connector(connector, slot) => (connector.id.clone(), slot),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn connectors_take_turns_and_a_full_one_is_passed_over() {
+        let registry = Registry::default();
+        let mut fx = Effects::default();
+        for port in 1..=3 {
+            attach(&registry, hello(u8::try_from(port).unwrap(), 1), port, &mut fx);
+        }
+        let turns: Vec<_> = (0..6).map(|_| picked(&registry)).collect();
+        let ids: Vec<_> = turns.iter().map(|(id, _)| id.as_str()).collect();
+        assert_eq!(ids, ["1", "2", "3", "1", "2", "3"]);
+        assert!(matches!(registry.pick(None), Pick::Busy));
+        drop(turns);
+        assert!(matches!(registry.pick(None), Pick::Connector(..)));
+    }
+
+    #[test]
+    fn a_higher_epoch_replaces_the_older_link_and_an_equal_one_is_stale() {
+        let registry = Registry::default();
+        let mut fx = Effects::default();
+        let Attached::Joined { connector: ghost, .. } = attach(&registry, hello(7, 1), 1, &mut fx) else {
+            panic!()
+        };
+        assert!(matches!(attach(&registry, hello(7, 1), 2, &mut fx), Attached::Stale));
+        assert!(matches!(
+            attach(&registry, hello(7, 2), 2, &mut fx),
+            Attached::Joined { replaced: true, .. }
+        ));
+        assert!(ghost.is_replaced());
+        assert_eq!(registry.peers().len(), 1);
+        registry.detach(&ghost, &mut fx);
+        assert_eq!(registry.peers().len(), 1, "the ghost has no place to give up");
+    }
+
+    #[test]
+    fn nobody_serves_when_all_are_leaving() {
+        let registry = Registry::default();
+        let mut fx = Effects::default();
+        let Attached::Joined { connector, .. } = attach(&registry, hello(1, 1), 1, &mut fx) else { panic!() };
+        assert!(matches!(registry.pick(Some(&connector)), Pick::Nobody));
+        connector.leave();
+        assert!(matches!(registry.pick(None), Pick::Nobody));
+    }
+}

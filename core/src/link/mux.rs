@@ -1,0 +1,327 @@
+//! A joined link as either side runs it: records in and out, and the streams on them.
+//!
+//! ```text
+//! read:   bytes ─ websocket ─ open ─ check the whole record ─ frames ─▶ exchanges (lanes), notices
+//! write:  inbox ─▶ fresh: heads, credit, short bodies ─┐
+//!                  bulk:  round robin by 16 KiB ───────┴▶ one record of about 16 KiB ─ seal ─ websocket ─▶ bytes
+//! ```
+//! Reading never waits for writing: what is owed to the peer is state, rendered when there is room.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::RngCore;
+
+use super::frame::{self, Frame, Hello, Peer, Stats};
+use super::record::{RecordReader, RecordWriter};
+use super::streams::{Notice, Stream, Streams};
+use crate::buf::RecvBuf;
+use crate::fault::LinkFault;
+use crate::hub::admission::Pool;
+use crate::hub::mailbox::{Exchange, Failure, Inbox, Sends};
+use crate::limits;
+use crate::machine::{Cx, Effects, End, Io};
+use crate::time::{Instant, Now, Why};
+use crate::websocket::{self, Message, Role};
+
+/// After this many bytes of DATA a stream is bulk: it no longer overtakes others.
+const BULK_BYTES: u64 = 64 * 1024;
+
+/// A joined link.
+pub(crate) struct Mux {
+    role: Role,
+    sends: Sends,
+    reader: websocket::Reader,
+    records_in: RecordReader,
+    records_out: RecordWriter,
+    rng: ChaCha20Rng,
+    streams: Streams,
+    fresh: VecDeque<u32>,
+    bulk: VecDeque<u32>,
+    /// Swapped with the inbox, so that neither allocates.
+    ready: Vec<Arc<Exchange>>,
+    received_before: u64,
+    said_close: bool,
+}
+
+impl Mux {
+    /// A link whose join was just accepted. Says HELLO by [`Self::say_hello`].
+    pub(crate) fn new(
+        role: Role,
+        records_in: RecordReader,
+        records_out: RecordWriter,
+        rng: ChaCha20Rng,
+        inbox: Arc<Inbox>,
+        pool: Arc<Pool>,
+        now: Now,
+    ) -> Self {
+        Self {
+            role,
+            sends: match role {
+                Role::Gateway => Sends::Requests,
+                Role::Connector => Sends::Responses,
+            },
+            reader: websocket::Reader::new(role),
+            records_in,
+            records_out,
+            rng,
+            streams: Streams::new(role, inbox, pool, now.mono),
+            fresh: VecDeque::new(),
+            bulk: VecDeque::new(),
+            ready: Vec::new(),
+            received_before: 0,
+            said_close: false,
+        }
+    }
+
+    // ---- what the machine of a link says ---------------------------------------------------------------------------
+
+    /// Introduces this side; a PING follows at once.
+    pub(crate) fn say_hello(&mut self, hello: Hello) {
+        self.streams.owed.hello = Some(hello);
+        self.streams.owed.ping = true;
+    }
+
+    /// Opens and takes no new streams from now on; open ones may finish.
+    pub(crate) fn say_go_away(&mut self, wait: Duration, reason: &'static str) {
+        if !std::mem::replace(&mut self.streams.closing.said, true) {
+            self.streams.owed.go_away = Some((wait, reason));
+        }
+    }
+
+    /// Asks the gateway for its figures.
+    pub(crate) fn ask_stats(&mut self) {
+        self.streams.owed.ask_stats = true;
+    }
+
+    /// Answers with figures.
+    pub(crate) fn say_stats(&mut self, stats: Stats) {
+        self.streams.owed.stats = Some(Box::new(stats));
+    }
+
+    /// Sends the connectors, in place of an older list that is not out yet.
+    pub(crate) fn say_peers(&mut self, peers: Vec<Peer>) {
+        self.streams.owed.peers = Some(peers);
+    }
+
+    /// The least of the last round trips; zero until there was one.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.streams.heartbeat.round_trip()
+    }
+
+    /// Whether either side said that there will be no new streams.
+    pub(crate) fn is_going_away(&self) -> bool {
+        self.streams.closing.said || self.streams.closing.heard
+    }
+
+    /// Whether it may be closed: no new streams, none open, and all said.
+    pub(crate) fn is_done(&self) -> bool {
+        self.streams.closing.closed
+            || (self.is_going_away()
+                && self.streams.open.is_empty()
+                && self.streams.owed.go_away.is_none()
+                && self.streams.heard_hello)
+    }
+
+    /// The next deadline of this link.
+    pub(crate) fn next_deadline(&self) -> Option<(Instant, Why)> {
+        self.streams.timers.next()
+    }
+
+    /// The link is gone: so are its exchanges.
+    pub(crate) fn fail_all(&mut self, fx: &mut Effects) {
+        for exchange in self.streams.inbox.close() {
+            exchange.fail(Failure::LinkLost, fx);
+        }
+        for stream in std::mem::take(&mut self.streams.open).into_values() {
+            stream.exchange.fail(Failure::LinkLost, fx);
+        }
+    }
+
+    // ---- reading ---------------------------------------------------------------------------------------------------
+
+    /// Acts on the records that arrived whole, up to a turn's budget; true if there may be more.
+    pub(crate) fn read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        input: &mut RecvBuf,
+        notices: &mut Vec<Notice>,
+    ) -> Result<bool, LinkFault> {
+        self.keep_time(cx.now.mono, input)?;
+        let before = input.len();
+        loop {
+            if before - input.len() >= limits::TURN_BYTES {
+                return Ok(true);
+            }
+            match self.reader.next(input)? {
+                None => break,
+                Some(Message::Binary(token)) => {
+                    let frames = self.records_in.open(token)?;
+                    frame::check(frames)?;
+                    for frame in frame::parse(frames) {
+                        self.streams.take_in(frame?, cx, notices)?;
+                    }
+                }
+                Some(Message::Ping(payload)) => {
+                    self.streams.flood.control(cx.now.mono)?;
+                    self.streams.owed.websocket_pong = Some(payload.to_vec());
+                }
+                Some(Message::Pong) => self.streams.flood.control(cx.now.mono)?,
+                Some(Message::Close(_)) => {
+                    self.streams.closing.closed = true;
+                    break;
+                }
+            }
+        }
+        let open = !self.streams.open.is_empty() || !self.is_going_away();
+        if (self.streams.closing.closed || input.ended()) && open {
+            return Err(LinkFault::Lost);
+        }
+        Ok(false)
+    }
+
+    fn keep_time(&mut self, now: Instant, input: &RecvBuf) -> Result<(), LinkFault> {
+        if input.received() != self.received_before {
+            self.received_before = input.received();
+            self.streams.timers.set(Why::Silence, now + limits::SILENCE);
+        }
+        if self.streams.timers.is_due(Why::Silence, now) {
+            return Err(LinkFault::Silent);
+        }
+        if self.streams.timers.is_due(Why::Hello, now) {
+            return Err(LinkFault::Hello);
+        }
+        if self.streams.timers.is_due(Why::Ping, now) {
+            self.streams.timers.clear(Why::Ping);
+            self.streams.owed.ping = true;
+        }
+        Ok(())
+    }
+
+    // ---- writing ---------------------------------------------------------------------------------------------------
+
+    /// Seals what there is to send, as long as little enough waits for the socket.
+    pub(crate) fn write(&mut self, cx: &mut Cx<'_>, io: &mut Io) {
+        self.collect(cx.now.mono, cx.fx);
+        while io.output.len() < limits::LINK_OUTPUT_BYTES {
+            if let Some(payload) = self.streams.owed.websocket_pong.take() {
+                websocket::write_pong(self.role, &payload, &mut self.rng, io.output.tail());
+            }
+            self.put_owed(cx.now.mono);
+            while self.records_out.len() < limits::RECORD_FILL_BYTES {
+                if let Some(stream) = self.fresh.pop_front() {
+                    self.serve(stream, false, cx);
+                } else if let Some(stream) = self.bulk.pop_front() {
+                    self.serve(stream, true, cx);
+                } else {
+                    break;
+                }
+            }
+            if self.records_out.is_empty() {
+                break;
+            }
+            self.records_out.seal(cx.now.unix, self.role, &mut self.rng, io.output.tail());
+        }
+    }
+
+    /// Says goodbye, once, when [`Self::is_done`].
+    pub(crate) fn close(&mut self, io: &mut Io) -> End {
+        const NORMAL_CLOSURE: u16 = 1000;
+        if !std::mem::replace(&mut self.said_close, true) {
+            websocket::write_close(self.role, NORMAL_CLOSURE, &mut self.rng, io.output.tail());
+        }
+        End::Close
+    }
+
+    /// Takes the exchanges that have something to send out of the inbox.
+    fn collect(&mut self, now: Instant, fx: &mut Effects) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.streams.inbox.swap(&mut ready);
+        for exchange in ready.drain(..) {
+            let stream = match exchange.stream() {
+                Some(stream) => stream,
+                None if self.is_going_away() || self.streams.highest == limits::STREAM_ID_MAX => {
+                    self.say_go_away(Duration::ZERO, "no streams left");
+                    exchange.fail(Failure::NeverSealed, fx);
+                    continue;
+                }
+                None => {
+                    self.streams.highest += 1;
+                    exchange.number(self.streams.highest);
+                    self.streams.open.insert(self.streams.highest, Stream::new(exchange, now));
+                    self.streams.highest
+                }
+            };
+            self.fresh.push_back(stream);
+        }
+        self.ready = ready;
+    }
+
+    /// Puts the next portion of a stream into the record; `bulk` is whether it has its turn among the bulk streams.
+    fn serve(&mut self, id: u32, bulk: bool, cx: &mut Cx<'_>) {
+        let Some(stream) = self.streams.open.get_mut(&id) else { return };
+        stream.in_bulk &= !bulk;
+        let overtakes = stream.sent < BULK_BYTES && !stream.in_bulk;
+        let data_max = if bulk || overtakes { limits::DATA_BYTES_MAX } else { 0 };
+        let frames = self.records_out.frames();
+        let drained = stream.exchange.drain(id, self.sends, data_max, frames, cx.fx);
+        stream.sent += drained.data_bytes as u64;
+        stream.sent_end |= drained.ended;
+        if drained.consumed > 0 && !stream.got_end && !drained.reset {
+            let round_trip = self.streams.heartbeat.round_trip();
+            let pool = &self.streams.pool;
+            if let Some(credit) = stream.window.consumed(drained.consumed, cx.now.mono, round_trip, pool) {
+                Frame::Window { stream: id, credit }.put(frames);
+            }
+        }
+        if drained.reset || (stream.sent_end && stream.got_end) {
+            self.streams.open.remove(&id);
+        } else if drained.more && !stream.in_bulk {
+            stream.in_bulk = true;
+            self.bulk.push_back(id);
+        }
+    }
+
+    fn put_owed(&mut self, now: Instant) {
+        let Streams { owed, heartbeat, timers, .. } = &mut self.streams;
+        let frames = self.records_out.frames();
+        if let Some(hello) = owed.hello.take() {
+            Frame::Hello(hello).put(frames);
+        }
+        if let Some(payload) = owed.pong.take() {
+            Frame::Pong(payload).put(frames);
+        }
+        if owed.ping && heartbeat.outstanding.is_none() {
+            owed.ping = false;
+            let mut payload = [0; 8];
+            self.rng.fill_bytes(&mut payload);
+            heartbeat.outstanding = Some((payload, now));
+            Frame::Ping(payload).put(frames);
+            timers.set(Why::Ping, now + limits::PING_EVERY);
+        }
+        if let Some((wait, reason)) = owed.go_away.take() {
+            let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
+            Frame::GoAway { wait_ms, reason }.put(frames);
+        }
+        if std::mem::take(&mut owed.ask_stats) {
+            Frame::StatsAsk.put(frames);
+        }
+        if let Some(stats) = owed.stats.take() {
+            Frame::Stats(*stats).put(frames);
+        }
+        if let Some(mut peers) = owed.peers.take() {
+            let sent = frame::put_peers(&peers, frames);
+            if sent < peers.len() {
+                peers.drain(..sent);
+                owed.peers = Some(peers);
+            }
+        }
+        while frames.len() < limits::RECORD_FILL_BYTES
+            && let Some((stream, code, reason)) = owed.resets.pop()
+        {
+            Frame::Reset { stream, code, reason }.put(frames);
+        }
+    }
+}

@@ -1,0 +1,409 @@
+//! The streams of one link, and what every frame that comes in does to them.
+//!
+//! Order of a stream in each direction: head(s), DATA*, END. A stream is over when both sides said END, or one said
+//! RESET; frames for a stream that is over are ignored, since they were under way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::flow::RecvWindow;
+use super::frame::{Frame, Hello, Peer, PeersCollector, ResetCode, Stats};
+use crate::fault::LinkFault;
+use crate::http1::body::BodyKind;
+use crate::hub::admission::Pool;
+use crate::hub::mailbox::{Exchange, Failure, Inbox, LinkHead};
+use crate::limits::{self, WINDOW_BYTES};
+use crate::machine::{Cx, Effects};
+use crate::time::{Instant, Timers, Why};
+use crate::websocket::Role;
+
+/// RESETs that may wait to be sent for streams that were refused.
+const OWED_RESETS_MAX: usize = 1024;
+
+/// What came over a link that concerns more than one stream.
+#[derive(Debug)]
+pub(crate) enum Notice {
+    /// The peer introduced itself.
+    Hello(Hello),
+    /// A new exchange, its head already delivered.
+    Request {
+        /// The exchange.
+        exchange: Arc<Exchange>,
+        /// Its request may be sent twice (RFC 9110, 9.2.2).
+        idempotent: bool,
+    },
+    /// The gateway's connectors, whole.
+    Peers(Vec<Peer>),
+    /// The connector asks for figures.
+    StatsAsked,
+    /// The gateway's figures.
+    Stats(Box<Stats>),
+    /// The peer opens, or takes, no new streams.
+    GoAway,
+}
+
+/// The streams of one link, and what is owed to the peer.
+pub(crate) struct Streams {
+    role: Role,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) pool: Arc<Pool>,
+    pub(super) open: BTreeMap<u32, Stream>,
+    /// The highest stream that was opened.
+    pub(super) highest: u32,
+    pub(super) heard_hello: bool,
+    /// The peer's first window of each stream.
+    peer_window: u32,
+    peers: PeersCollector,
+    pub(super) closing: Closing,
+    pub(super) owed: Owed,
+    pub(super) heartbeat: Heartbeat,
+    pub(super) flood: Flood,
+    pub(super) timers: Timers,
+}
+
+/// One stream.
+pub(super) struct Stream {
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) window: RecvWindow,
+    /// Body bytes still to come, where the head said how many.
+    expected: Option<u64>,
+    /// The final head came.
+    got_head: bool,
+    pub(super) got_end: bool,
+    pub(super) sent_end: bool,
+    /// DATA bytes sent.
+    pub(super) sent: u64,
+    /// It stands in the queue of bulk streams.
+    pub(super) in_bulk: bool,
+}
+
+impl Stream {
+    pub(super) fn new(exchange: Arc<Exchange>, now: Instant) -> Self {
+        Self {
+            exchange,
+            window: RecvWindow::new(now),
+            expected: None,
+            got_head: false,
+            got_end: false,
+            sent_end: false,
+            sent: 0,
+            in_bulk: false,
+        }
+    }
+
+    fn take_head(&mut self, kind: BodyKind) {
+        self.got_head = true;
+        self.expected = match kind {
+            BodyKind::None => Some(0),
+            BodyKind::Sized(length) => Some(length),
+            BodyKind::Unknown | BodyKind::Upgrade => None,
+        };
+    }
+
+    /// Whether `count` more bytes are within what the head said.
+    fn expects(&mut self, count: usize) -> bool {
+        match &mut self.expected {
+            None => true,
+            Some(left) => match left.checked_sub(count as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    true
+                }
+                None => false,
+            },
+        }
+    }
+}
+
+/// How far the end of a link has come.
+#[derive(Default)]
+pub(super) struct Closing {
+    /// This side said GOAWAY.
+    pub(super) said: bool,
+    /// The peer did.
+    pub(super) heard: bool,
+    /// The peer sent a WebSocket Close.
+    pub(super) closed: bool,
+}
+
+/// What is to be said as soon as there is room.
+#[derive(Default)]
+pub(super) struct Owed {
+    pub(super) hello: Option<Hello>,
+    pub(super) websocket_pong: Option<Vec<u8>>,
+    pub(super) pong: Option<[u8; 8]>,
+    pub(super) ping: bool,
+    pub(super) go_away: Option<(Duration, &'static str)>,
+    pub(super) ask_stats: bool,
+    pub(super) stats: Option<Box<Stats>>,
+    pub(super) peers: Option<Vec<Peer>>,
+    pub(super) resets: Vec<(u32, ResetCode, &'static str)>,
+}
+
+impl Streams {
+    pub(super) fn new(role: Role, inbox: Arc<Inbox>, pool: Arc<Pool>, now: Instant) -> Self {
+        let mut timers = Timers::default();
+        timers.set(Why::Hello, now + limits::HELLO_TIME);
+        timers.set(Why::Silence, now + limits::SILENCE);
+        Self {
+            role,
+            inbox,
+            pool,
+            open: BTreeMap::new(),
+            highest: 0,
+            heard_hello: false,
+            peer_window: 0,
+            peers: PeersCollector::default(),
+            closing: Closing::default(),
+            owed: Owed::default(),
+            heartbeat: Heartbeat::default(),
+            flood: Flood::default(),
+            timers,
+        }
+    }
+
+    /// Acts on one frame of a record that was checked whole.
+    pub(super) fn take_in(
+        &mut self,
+        frame: Frame<'_>,
+        cx: &mut Cx<'_>,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), LinkFault> {
+        let now = cx.now.mono;
+        if self.heard_hello == matches!(frame, Frame::Hello(_)) {
+            return Err(LinkFault::Hello);
+        }
+        match frame {
+            Frame::Hello(hello) => {
+                self.heard_hello = true;
+                self.timers.clear(Why::Hello);
+                self.peer_window = hello.window;
+                notices.push(Notice::Hello(hello));
+            }
+            Frame::Request { stream, kind, head } => self.request(stream, kind, head, cx, notices)?,
+            Frame::Response { stream, kind, head } => self.response(stream, kind, head, cx.fx)?,
+            Frame::Data { stream, bytes } => self.data(stream, bytes, cx.fx)?,
+            Frame::End { stream, trailers } => self.end(stream, trailers, cx.fx)?,
+            Frame::Reset { stream, code, .. } => {
+                self.flood.reset(now)?;
+                self.known(stream)?;
+                if let Some(stream) = self.open.remove(&stream) {
+                    stream.exchange.fail(Failure::Reset(code), cx.fx);
+                }
+            }
+            Frame::Window { stream, credit } => {
+                if self.known(stream)?.is_some_and(|stream| !stream.exchange.grant(credit, cx.fx)) {
+                    return Err(LinkFault::CreditOverflow);
+                }
+            }
+            Frame::Ping(payload) => {
+                self.flood.control(now)?;
+                self.owed.pong = Some(payload);
+            }
+            Frame::Pong(payload) => {
+                self.flood.control(now)?;
+                self.heartbeat.answered(payload, now);
+            }
+            Frame::GoAway { .. } => {
+                self.flood.control(now)?;
+                self.closing.heard = true;
+                notices.push(Notice::GoAway);
+            }
+            Frame::Peers(part) => {
+                self.flood.control(now)?;
+                self.only_from(Role::Gateway)?;
+                if let Some(peers) = self.peers.add(&part)? {
+                    notices.push(Notice::Peers(peers));
+                }
+            }
+            Frame::StatsAsk => {
+                self.flood.control(now)?;
+                self.only_from(Role::Connector)?;
+                notices.push(Notice::StatsAsked);
+            }
+            Frame::Stats(stats) => {
+                self.flood.control(now)?;
+                self.only_from(Role::Gateway)?;
+                notices.push(Notice::Stats(Box::new(stats)));
+            }
+            Frame::Unknown => self.flood.control(now)?,
+        }
+        Ok(())
+    }
+
+    fn request(
+        &mut self,
+        stream: u32,
+        kind: BodyKind,
+        head: &[u8],
+        cx: &mut Cx<'_>,
+        notices: &mut Vec<Notice>,
+    ) -> Result<(), LinkFault> {
+        self.only_from(Role::Gateway)?;
+        if stream <= self.highest {
+            return Err(LinkFault::StreamOrder);
+        }
+        self.highest = stream;
+        let lanes = if kind == BodyKind::None { 1 } else { 2 };
+        let room = self.pool.reserve(lanes * WINDOW_BYTES as usize + head.len());
+        let refusal = match room {
+            _ if self.closing.said => "going away",
+            _ if self.open.len() >= limits::STREAMS_MAX as usize => "too many streams",
+            None => "out of memory",
+            Some(lease) => {
+                let exchange = Exchange::new(self.inbox.clone(), None, self.peer_window, lease);
+                exchange.number(stream);
+                let head = LinkHead { kind, text: head.to_vec() };
+                let idempotent = head.is_idempotent();
+                exchange.deliver_head(head, false, cx.fx);
+                let mut opened = Stream::new(exchange.clone(), cx.now.mono);
+                opened.take_head(kind);
+                self.open.insert(stream, opened);
+                notices.push(Notice::Request { exchange, idempotent });
+                return Ok(());
+            }
+        };
+        if self.owed.resets.len() == OWED_RESETS_MAX {
+            return Err(LinkFault::Flood);
+        }
+        self.owed.resets.push((stream, ResetCode::Refused, refusal));
+        Ok(())
+    }
+
+    fn response(
+        &mut self,
+        stream: u32,
+        kind: BodyKind,
+        head: &[u8],
+        fx: &mut Effects,
+    ) -> Result<(), LinkFault> {
+        self.only_from(Role::Connector)?;
+        let Some(stream) = self.known(stream)? else { return Ok(()) };
+        if stream.got_head {
+            return Err(LinkFault::StreamOrder);
+        }
+        // `HTTP/1.1 1xx`, but for 101, is not the final head (RFC 9110, 15.2).
+        let interim = head.get(9..12).is_some_and(|status| status[0] == b'1' && status != b"101");
+        if interim && kind != BodyKind::None {
+            return Err(LinkFault::StreamOrder);
+        }
+        if !interim {
+            stream.take_head(kind);
+        }
+        stream.exchange.deliver_head(LinkHead { kind, text: head.to_vec() }, interim, fx);
+        Ok(())
+    }
+
+    fn data(&mut self, id: u32, bytes: &[u8], fx: &mut Effects) -> Result<(), LinkFault> {
+        let Some(stream) = self.known(id)? else { return Ok(()) };
+        if !stream.got_head || stream.got_end {
+            return Err(LinkFault::StreamOrder);
+        }
+        if !stream.window.received(bytes.len()) {
+            return Err(LinkFault::OverCredit);
+        }
+        if stream.expects(bytes.len()) {
+            stream.exchange.deliver_data(bytes, fx);
+            return Ok(());
+        }
+        self.refuse_body(id, fx)
+    }
+
+    fn end(&mut self, id: u32, trailers: &[u8], fx: &mut Effects) -> Result<(), LinkFault> {
+        let Some(stream) = self.known(id)? else { return Ok(()) };
+        if !stream.got_head || stream.got_end {
+            return Err(LinkFault::StreamOrder);
+        }
+        if stream.expected.is_some_and(|left| left > 0) {
+            return self.refuse_body(id, fx);
+        }
+        stream.got_end = true;
+        stream.exchange.deliver_end(trailers, fx);
+        if stream.sent_end {
+            self.open.remove(&id);
+        }
+        Ok(())
+    }
+
+    /// A body is longer or shorter than its head said: the stream ends, the link goes on.
+    fn refuse_body(&mut self, id: u32, fx: &mut Effects) -> Result<(), LinkFault> {
+        if let Some(stream) = self.open.remove(&id) {
+            stream.exchange.fail(Failure::Reset(ResetCode::ProtocolError), fx);
+        }
+        if self.owed.resets.len() == OWED_RESETS_MAX {
+            return Err(LinkFault::Flood);
+        }
+        self.owed.resets.push((id, ResetCode::ProtocolError, "a body of another length than announced"));
+        Ok(())
+    }
+
+    /// The stream, if it is open; none if it is over; a fault if it never was opened.
+    fn known(&mut self, stream: u32) -> Result<Option<&mut Stream>, LinkFault> {
+        if stream > self.highest {
+            return Err(LinkFault::FrameStream);
+        }
+        Ok(self.open.get_mut(&stream))
+    }
+
+    /// Some frames only go one way.
+    fn only_from(&self, sender: Role) -> Result<(), LinkFault> {
+        if self.role == sender { Err(LinkFault::FrameStream) } else { Ok(()) }
+    }
+}
+
+/// PING, PONG and the round trip.
+#[derive(Default)]
+pub(super) struct Heartbeat {
+    pub(super) outstanding: Option<([u8; 8], Instant)>,
+    /// The last round trips, and how many there were in all.
+    last: [Duration; 8],
+    count: usize,
+}
+
+impl Heartbeat {
+    /// The least of the last eight; zero until there was one.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.last.iter().take(self.count).min().copied().unwrap_or(Duration::ZERO)
+    }
+
+    fn answered(&mut self, payload: [u8; 8], now: Instant) {
+        if let Some((asked, at)) = self.outstanding
+            && asked == payload
+        {
+            self.outstanding = None;
+            self.last[self.count % self.last.len()] = now.since(at);
+            self.count = self.count.wrapping_add(1);
+        }
+    }
+}
+
+/// Ends links that send more control frames or resets than anyone needs.
+#[derive(Default)]
+pub(super) struct Flood {
+    controls: (Instant, u32),
+    resets: (Instant, u32),
+}
+
+impl Flood {
+    pub(super) fn control(&mut self, now: Instant) -> Result<(), LinkFault> {
+        Self::count(&mut self.controls, now, Duration::from_secs(1), limits::CONTROL_FRAMES_PER_SEC_MAX)
+    }
+
+    fn reset(&mut self, now: Instant) -> Result<(), LinkFault> {
+        Self::count(&mut self.resets, now, Duration::from_secs(60), limits::RESETS_PER_MINUTE_MAX)
+    }
+
+    fn count(
+        (began, count): &mut (Instant, u32),
+        now: Instant,
+        span: Duration,
+        max: u32,
+    ) -> Result<(), LinkFault> {
+        if now.since(*began) >= span {
+            (*began, *count) = (now, 0);
+        }
+        *count += 1;
+        if *count > max { Err(LinkFault::Flood) } else { Ok(()) }
+    }
+}
