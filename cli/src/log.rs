@@ -3,7 +3,7 @@
 //! A request's line is time, method, path, status, bytes to the visitor, milliseconds, connector:
 //! ```text
 //! 2026-05-01T10:00:00Z GET /report 200 40000 B 135.2 ms connector-1
-//! 2026-05-01T10:00:02Z warning: GET /x 502 31 B 2.0 ms connector-1: the app cannot be reached (id 17)
+//! 2026-05-01T10:00:02Z warning: GET /x 502 31 B 2.0 ms connector-1: the app cannot be reached (id 0000000000000011)
 //! {"time":"2026-05-01T10:00:00.000Z","level":"info","event":"request","id":7,"method":"GET","path":"/report", …}
 //! ```
 //! Queries and addresses of visitors are in it only with `-v`. Strangers' text is escaped; field values, bodies,
@@ -238,7 +238,7 @@ impl Log {
             let _ = write!(text, ": {}", trouble.as_str());
         }
         if verbose || request.trouble.is_some() {
-            let _ = write!(text, " (id {})", request.id);
+            let _ = write!(text, " (id {:016x})", request.id);
         }
         text
     }
@@ -246,7 +246,7 @@ impl Log {
     fn request_fields(&self, request: &RequestLog) -> Fields {
         let (path, query) = split(&request.target);
         let mut fields = Fields::default()
-            .bare("id", request.id)
+            .text("id", format_args!("{:016x}", request.id))
             .text("method", String::from_utf8_lossy(&request.method))
             .text("path", String::from_utf8_lossy(path));
         if self.look.least == Level::Detail {
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(human(&event(request())), "GET /report 200 40000 B 135.2 ms connector-1");
         assert_eq!(
             json_of(&event(request())),
-            r#""level":"info","event":"request","id":17,"method":"GET","path":"/report","status":200,"bytes_in":12,"bytes_out":40000,"ms":135.2,"connector":"connector-1"}"#
+            r#""level":"info","event":"request","id":"0000000000000011","method":"GET","path":"/report","status":200,"bytes_in":12,"bytes_out":40000,"ms":135.2,"connector":"connector-1"}"#
         );
     }
 
@@ -457,7 +457,7 @@ mod tests {
         let line = at(&log(LogFormat::Human, Level::Detail, false), &event(request())).unwrap();
         assert_eq!(
             line,
-            "2026-05-01T10:00:00Z GET /report?token=abc 200 40000 B 135.2 ms connector-1, 12 B from 203.0.113.9 (id 17)"
+            "2026-05-01T10:00:00Z GET /report?token=abc 200 40000 B 135.2 ms connector-1, 12 B from 203.0.113.9 (id 0000000000000011)"
         );
         let line = at(&log(LogFormat::Json, Level::Detail, false), &event(request())).unwrap();
         assert!(line.contains(r#","query":"token=abc","from":"203.0.113.9","#), "{line}");
@@ -469,12 +469,12 @@ mod tests {
         let wrong = RequestLog { status: Some(502), bytes_out: 31, trouble, ..request() };
         assert_eq!(
             human(&event(wrong.clone())),
-            "warning: GET /report 502 31 B 135.2 ms connector-1: the app cannot be reached (id 17)"
+            "warning: GET /report 502 31 B 135.2 ms connector-1: the app cannot be reached (id 0000000000000011)"
         );
         assert!(json_of(&event(wrong)).ends_with(r#","trouble":"the app cannot be reached"}"#));
         let nobody =
             RequestLog { status: None, connector: None, trouble: Some(Trouble::VisitorLeft), ..request() };
-        assert_eq!(human(&event(nobody)), "GET /report - 40000 B 135.2 ms -: the visitor left (id 17)");
+        assert_eq!(human(&event(nobody)), "GET /report - 40000 B 135.2 ms -: the visitor left (id 0000000000000011)");
     }
 
     #[test]
@@ -668,7 +668,7 @@ mod tests {
         assert_eq!(
             at(&colored, &event(wrong)).unwrap(),
             "\u{1b}[2m2026-05-01T10:00:00Z\u{1b}[0m \u{1b}[1m\u{1b}[33mwarning:\u{1b}[0m GET /report \u{1b}[31m502\u{1b}[0m \
-             40000 B 135.2 ms connector-1: the link was lost (id 17)"
+             40000 B 135.2 ms connector-1: the link was lost (id 0000000000000011)"
         );
     }
 

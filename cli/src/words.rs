@@ -89,6 +89,14 @@ fn no_link(why: Disconnect, gateway: &str) -> (String, Cow<'static, str>) {
             format!("something listens at {gateway}, but does not answer"),
             "is it `gesher server`, and is this its port?",
         ),
+        Disconnect::NotHttp => (
+            format!("what answers at {gateway} does not speak HTTP"),
+            "is --gateway right, and is this the port of `gesher server`?",
+        ),
+        Disconnect::Full => (
+            format!("the gateway at {gateway} has as many connectors as it takes"),
+            "stop one, or start the gateway with a larger --max-connectors",
+        ),
         Disconnect::Refused(refusal) => {
             let (what, todo) = refusal_words(refusal);
             (format!("the gateway at {gateway} refused: {what}"), todo)

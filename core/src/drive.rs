@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::event::Event;
 use crate::limits;
-use crate::machine::{Cx, Dial, Effects, End, Io, Lost, Machine, PortId};
+use crate::machine::{Cx, Dial, DialFault, Effects, End, Io, Lost, Machine, PortId};
 use crate::time::{Instant, Now, Why};
 
 /// What a runtime does for the connections of one process.
@@ -100,13 +100,13 @@ impl Conn {
     }
 
     /// Tells the machine of a dial that it failed.
-    pub fn could_not_open(
-        machine: Box<dyn Machine>,
-        outside: Arc<dyn Outside>,
-        why: crate::machine::DialFault,
-    ) {
-        let mut conn = Self::new(machine, outside);
-        conn.lost = Lost::Dial(why);
+    pub fn could_not_open(machine: Box<dyn Machine>, outside: Arc<dyn Outside>, why: DialFault) {
+        Self::new(machine, outside).dial_failed(why);
+    }
+
+    /// The connection could not be opened; it is over.
+    pub fn dial_failed(&mut self, why: DialFault) {
+        self.finish(Close::Quietly, Lost::Dial(why));
     }
 
     /// The port under which this connection is woken.
@@ -216,15 +216,20 @@ impl Conn {
     }
 
     fn deliver(&mut self) {
-        for dial in self.fx.dials.drain(..) {
-            self.outside.dial(dial);
-        }
-        for port in self.fx.wakes.drain(..) {
-            self.outside.wake(port);
-        }
-        for event in self.fx.events.drain(..) {
-            self.outside.event(event);
-        }
+        deliver(&mut self.fx, &*self.outside);
+    }
+}
+
+/// Carries effects out: dials first, so that a port exists before it is woken.
+pub fn deliver(fx: &mut Effects, outside: &dyn Outside) {
+    for dial in fx.dials.drain(..) {
+        outside.dial(dial);
+    }
+    for port in fx.wakes.drain(..) {
+        outside.wake(port);
+    }
+    for event in fx.events.drain(..) {
+        outside.event(event);
     }
 }
 
@@ -233,5 +238,129 @@ impl Drop for Conn {
         let now = self.outside.now();
         self.machine.lost(&mut Cx { now, fx: &mut self.fx }, self.lost);
         self.deliver();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fault::Fault;
+    use crate::machine::Want;
+
+    #[derive(Default)]
+    struct Clock(Mutex<Now>);
+
+    impl Clock {
+        fn forward(&self, by: Duration) {
+            let mut now = self.0.lock().expect("no test panics under this lock");
+            now.mono = now.mono + by;
+        }
+    }
+
+    impl Outside for Clock {
+        fn now(&self) -> Now {
+            *self.0.lock().expect("no test panics under this lock")
+        }
+        fn wake(&self, _: PortId) {}
+        fn dial(&self, _: Dial) {}
+        fn event(&self, _: Event) {}
+    }
+
+    /// Says something at once and ends.
+    struct Farewell {
+        end: End,
+        said: bool,
+        told: Arc<Mutex<Vec<Lost>>>,
+    }
+
+    impl Machine for Farewell {
+        fn port(&self) -> PortId {
+            PortId { index: 0, generation: 0 }
+        }
+        fn advance(&mut self, _: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+            if !std::mem::replace(&mut self.said, true) {
+                io.output.tail().extend_from_slice(b"farewell");
+            }
+            Ok(Want { end: Some(self.end), ..Want::default() })
+        }
+        fn lost(&mut self, _: &mut Cx<'_>, why: Lost) {
+            self.told.lock().expect("no test panics under this lock").push(why);
+        }
+    }
+
+    fn ending(end: End) -> (Conn, Arc<Clock>, Arc<Mutex<Vec<Lost>>>) {
+        let (clock, told) = (Arc::new(Clock::default()), Arc::default());
+        let machine = Box::new(Farewell { end, said: false, told: Arc::clone(&told) });
+        (Conn::new(machine, clock.clone()), clock, told)
+    }
+
+    #[test]
+    fn a_connection_ends_once_its_output_is_out_and_its_machine_is_asked_until_then() {
+        let (mut conn, _, told) = ending(End::Close);
+        assert_eq!(conn.advance(), Todo { write: true, ..Todo::default() });
+        conn.sent(1);
+        assert_eq!((conn.advance().write, conn.output()), (true, &b"arewell"[..]));
+        conn.sent(7);
+        assert_eq!(conn.advance(), Todo { close: Some(Close::Quietly), ..Todo::default() });
+        drop(conn);
+        assert_eq!(*told.lock().unwrap(), [Lost::Ended]);
+    }
+
+    #[test]
+    fn lingering_shuts_down_after_the_output_and_discards_until_the_peer_ends() {
+        let (mut conn, clock, told) = ending(End::Linger);
+        assert!(conn.advance().write);
+        conn.sent(8);
+        assert_eq!(conn.advance(), Todo { shutdown: true, ..Todo::default() });
+        conn.has_shut_down();
+        let until = clock.now().mono + limits::LINGER;
+        conn.received(b"unwanted");
+        let lingering = Todo { read: true, wake_at: Some((until, Why::Linger)), ..Todo::default() };
+        assert_eq!(conn.advance(), lingering);
+        conn.ended();
+        assert_eq!(conn.advance().close, Some(Close::Quietly));
+        drop(conn);
+        assert_eq!(*told.lock().unwrap(), [Lost::Ended]);
+    }
+
+    #[test]
+    fn lingering_ends_after_its_time_and_after_its_bytes() {
+        for too_much in [false, true] {
+            let (mut conn, clock, _) = ending(End::Linger);
+            conn.advance();
+            conn.sent(8);
+            conn.advance();
+            conn.has_shut_down();
+            assert_eq!(conn.advance().close, None);
+            if too_much {
+                conn.received(&vec![0; limits::LINGER_BYTES_MAX]);
+            } else {
+                clock.forward(limits::LINGER);
+            }
+            assert_eq!(conn.advance().close, Some(Close::Quietly));
+        }
+    }
+
+    #[test]
+    fn a_machine_hears_once_why_its_connection_is_gone() {
+        let (conn, _, dropped) = ending(End::Close);
+        drop(conn);
+        assert_eq!(*dropped.lock().unwrap(), [Lost::Dropped]);
+
+        let (mut conn, _, broke) = ending(End::Close);
+        conn.advance();
+        conn.broke();
+        conn.broke();
+        assert_eq!(conn.advance(), Todo { close: Some(Close::Reset), ..Todo::default() });
+        drop(conn);
+        assert_eq!(*broke.lock().unwrap(), [Lost::Reset]);
+
+        let (mut conn, _, unopened) = ending(End::Close);
+        conn.dial_failed(DialFault::Refused);
+        drop(conn);
+        assert_eq!(*unopened.lock().unwrap(), [Lost::Dial(DialFault::Refused)]);
     }
 }

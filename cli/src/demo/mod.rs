@@ -22,7 +22,7 @@ use gesher_core::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl}
 use gesher_core::event::Event;
 use gesher_core::hub::{ConnectorHub, GatewayHub};
 use gesher_core::secret::{Keys, Pin, Secret};
-use gesher_runtime_smol::{Listener, Options, Service, StopHandle, bind};
+use gesher_runtime_smol::{Listener, Service, StopHandle, bind};
 
 use crate::args::DemoArgs;
 use crate::banner;
@@ -48,7 +48,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<Exit, Failure> {
 
     let options = options();
     let checks = if args.once { Some(start_checks(gateway, joins, options.stop.clone())?) } else { None };
-    let exit = ended(gesher_runtime_smol::run(services, once_drained(options, args.once)), &log)?;
+    let exit = ended(gesher_runtime_smol::run(services, options), &log)?;
     match checks.map(JoinHandle::join) {
         None | Some(Ok(true)) => Ok(exit),
         Some(Ok(false) | Err(_)) => Ok(Exit::Failed),
@@ -153,9 +153,4 @@ fn both_joined(joins: &Receiver<()>, out: &mut impl io::Write) -> bool {
     };
     checks::print(out, "joining", &result, start);
     result.is_ok()
-}
-
-/// When the checks are done nothing is open that would be worth waiting for.
-fn once_drained(options: Options, once: bool) -> Options {
-    if once { Options { drain: Duration::from_secs(1), ..options } } else { options }
 }

@@ -100,6 +100,10 @@ impl Broken {
         Self { code: ResetCode::Internal, reason: "the app broke off", event }
     }
 
+    fn cancelled() -> Self {
+        Self { code: ResetCode::Cancelled, reason: "cancelled", event: None }
+    }
+
     fn by_gateway(reason: &'static str) -> Self {
         Self { code: ResetCode::ProtocolError, reason, event: None }
     }
@@ -247,8 +251,10 @@ impl TargetConn {
             self.scratch.clear();
             let room = limits::HTTP_OUTPUT_BYTES.saturating_sub(io.output.len());
             let taken = carrying.exchange.take(room, &mut self.scratch);
-            if taken.failure.is_some() {
-                return Err(Broken { code: ResetCode::Cancelled, reason: "cancelled", event: None });
+            let response_is_wanted =
+                matches!(carrying.response, Response::Done | Response::TunnelDone) || !taken.stopped;
+            if taken.failure.is_some() || !response_is_wanted {
+                return Err(Broken::cancelled());
             }
             match &mut carrying.request {
                 _ if self.scratch.is_empty() && taken.end.is_none() => break,
@@ -414,11 +420,13 @@ impl Machine for TargetConn {
                     cx.fx.events.push(Event::TargetDown { target, why: fault });
                     exchange.reset(ResetCode::TargetUnreachable, "the app cannot be reached", cx.fx);
                 }
-                _ if self.reused && why != Lost::Dropped => Self::dial(&self.hub, exchange, cx),
+                Lost::Dropped => self.give_up(&exchange, Broken::cancelled(), cx),
+                _ if self.reused => Self::dial(&self.hub, exchange, cx),
                 _ => self.give_up(&exchange, Broken::closed_early(), cx),
             },
             Stage::Carrying(mut carrying) => match carrying.again.take() {
                 Some(head) if why == Lost::Reset => self.try_again(&carrying.exchange, head, cx),
+                _ if why == Lost::Dropped => self.give_up(&carrying.exchange, Broken::cancelled(), cx),
                 _ => self.give_up(&carrying.exchange, Broken::closed_early(), cx),
             },
             Stage::Idle => {

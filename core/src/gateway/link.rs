@@ -14,7 +14,7 @@ use crate::fault::{Fault, LinkFault};
 use crate::hub::GatewayHub;
 use crate::hub::admission::Slot;
 use crate::hub::mailbox::Inbox;
-use crate::hub::registry::{Attached, Connector};
+use crate::hub::registry::{Attached, Connector, Newcomer};
 use crate::limits;
 use crate::link::frame::Hello;
 use crate::link::handshake::LinkKeys;
@@ -121,15 +121,8 @@ impl GatewayLink {
     fn attach(&mut self, hello: Hello, cx: &mut Cx<'_>) -> Result<(), Fault> {
         self.waiting = None;
         let id = format!("{:08x}", self.hub.seeds.number() as u32);
-        let attached = self.hub.registry.attach(
-            hello,
-            id,
-            self.from,
-            cx.now.unix,
-            self.inbox.clone(),
-            self.hub.config.connectors_max,
-            cx.fx,
-        );
+        let newcomer = Newcomer { id, from: self.from, now: cx.now.unix, inbox: self.inbox.clone() };
+        let attached = self.hub.registry.attach(hello, newcomer, self.hub.config.connectors_max, cx.fx);
         match attached {
             Attached::Joined { connector, replaced } => {
                 cx.fx.events.push(Event::Joined {

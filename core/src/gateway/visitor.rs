@@ -24,7 +24,7 @@ use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
 use crate::http1::head::{HeadKind, HeadScan, RequestHead, parse_request};
 use crate::http1::hop::{Arrival, LinkRequest, RequestFacts, request_to_link, response_to_visitor};
 use crate::hub::GatewayHub;
-use crate::hub::admission::Slot;
+use crate::hub::admission::{Lease, Slot};
 use crate::hub::mailbox::{Exchange, Failure, LinkHead};
 use crate::hub::registry::{Connector, Pick};
 use crate::limits;
@@ -257,22 +257,16 @@ impl Visitor {
         Head::Waits
     }
 
-    // ---- carrying --------------------------------------------------------------------------------------------------
+    // ---- beginning an exchange -------------------------------------------------------------------------------------
 
     fn begin(&mut self, request: LinkRequest, log: Box<RequestLog>, cx: &mut Cx<'_>, io: &mut Io) {
         self.hub.figures.requests.fetch_add(1, Ordering::Relaxed);
-        let LinkRequest { text, kind, framing, facts } = request;
         let began = cx.now.mono;
-        let lanes = if kind == BodyKind::None { 1 } else { 2 };
-        let bytes = lanes * limits::WINDOW_BYTES as usize + text.len();
-        let (connector, slot) = match self.hub.registry.pick(None) {
-            Pick::Connector(connector, slot) => (connector, slot),
-            Pick::Busy => return self.turn_away(Trouble::Busy, &facts, framing, log, began, cx, io),
-            Pick::Nobody => return self.turn_away(Trouble::NoConnector, &facts, framing, log, began, cx, io),
+        let (connector, slot, lease) = match self.admit(&request) {
+            Ok(admitted) => admitted,
+            Err(trouble) => return self.turn_away(trouble, &request, log, cx, io),
         };
-        let Some(lease) = self.hub.pool.reserve(bytes) else {
-            return self.turn_away(Trouble::Busy, &facts, framing, log, began, cx, io);
-        };
+        let LinkRequest { text, kind, framing, facts } = request;
         let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
         let head = LinkHead { kind, text };
         let again = (kind == BodyKind::None).then(|| head.clone());
@@ -303,26 +297,38 @@ impl Visitor {
         }));
     }
 
+    /// Finds a connector and sets the memory of an exchange aside.
+    fn admit(&self, request: &LinkRequest) -> Result<(Arc<Connector>, Slot, Lease), Trouble> {
+        let (connector, slot) = match self.hub.registry.pick(None) {
+            Pick::Connector(connector, slot) => (connector, slot),
+            Pick::Busy => return Err(Trouble::Busy),
+            Pick::Nobody => return Err(Trouble::NoConnector),
+        };
+        let lanes = if request.kind == BodyKind::None { 1 } else { 2 };
+        let bytes = lanes * limits::WINDOW_BYTES as usize + request.text.len();
+        let lease = self.hub.pool.reserve(bytes).ok_or(Trouble::Busy)?;
+        Ok((connector, slot, lease))
+    }
+
     /// Answers a request that no connector gets.
     fn turn_away(
         &mut self,
         trouble: Trouble,
-        facts: &RequestFacts,
-        framing: Framing,
+        request: &LinkRequest,
         mut log: Box<RequestLog>,
-        began: Instant,
         cx: &mut Cx<'_>,
         io: &mut Io,
     ) {
-        let whole = framing == Framing::Empty;
-        log.status = Some(answer(trouble, facts, log.id, !whole).put(cx.now, io));
+        let whole = matches!(request.framing, Framing::Empty | Framing::Sized(0));
+        log.status = Some(answer(trouble, &request.facts, log.id, !whole).put(cx.now, io));
         log.trouble = Some(trouble);
-        log.took = cx.now.mono.since(began);
         cx.fx.events.push(Event::Request(log));
-        if !whole || !facts.keep_alive {
+        if !whole || !request.facts.keep_alive {
             self.end_with(End::Linger);
         }
     }
+
+    // ---- carrying --------------------------------------------------------------------------------------------------
 
     /// Moves both directions as far as they go; true if the exchange is over and the next head may be read.
     fn carry(&mut self, mut carried: Box<Carried>, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Fault> {

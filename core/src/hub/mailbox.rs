@@ -114,6 +114,8 @@ pub(crate) struct Taken {
     /// The trailers; the peer's part of the exchange is whole. Comes after the last data.
     pub(crate) end: Option<Vec<u8>>,
     pub(crate) failure: Option<Failure>,
+    /// The link takes no more of what this side posts.
+    pub(crate) stopped: bool,
     /// The peer granted credit since the last time: its side moves.
     pub(crate) granted: bool,
 }
@@ -239,6 +241,7 @@ impl Exchange {
             head: to_http.head.take(),
             end: if to_http.data.is_empty() { to_http.end.take() } else { None },
             failure: to_http.failure.take(),
+            stopped: to_link.stopped,
             granted: std::mem::take(&mut to_link.granted),
         }
     }

@@ -70,6 +70,16 @@ struct State {
     version: u64,
 }
 
+/// What the gateway knows of a link whose HELLO just opened.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    /// The id that it gets.
+    pub(crate) id: String,
+    pub(crate) from: IpAddr,
+    pub(crate) now: UnixSecs,
+    pub(crate) inbox: Arc<Inbox>,
+}
+
 /// What a join did.
 #[derive(Debug)]
 pub(crate) enum Attached {
@@ -97,10 +107,7 @@ impl Registry {
     pub(crate) fn attach(
         &self,
         hello: Hello,
-        id: String,
-        from: IpAddr,
-        now: UnixSecs,
-        inbox: Arc<Inbox>,
+        Newcomer { id, from, now, inbox }: Newcomer,
         connectors_max: usize,
         fx: &mut Effects,
     ) -> Attached {
@@ -240,7 +247,8 @@ mod tests {
     fn attach(registry: &Registry, hello: Hello, port: u32, fx: &mut Effects) -> Attached {
         let inbox = Inbox::new(PortId { index: port, generation: 1 });
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        registry.attach(hello, port.to_string(), from, UnixSecs(1), inbox, 3, fx)
+        let newcomer = Newcomer { id: port.to_string(), from, now: UnixSecs(1), inbox };
+        registry.attach(hello, newcomer, 3, fx)
     }
 
     fn picked(registry: &Registry) -> (String, Slot) {

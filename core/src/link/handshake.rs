@@ -781,7 +781,8 @@ mod tests {
         let Verdict::Accepted(accepted) = gateway.judge_from(HOME, at(0), &join) else { panic!("refused") };
         let (head, at_gateway) = accepted.into_parts();
         assert_eq!(String::from_utf8(head.clone()).unwrap(), vector("response"));
-        let JoinOutcome::Joined(at_connector) = attempt.judge(&parse_response(head_of(&head)).unwrap()) else {
+        let JoinOutcome::Joined(at_connector) = attempt.judge(&parse_response(head_of(&head)).unwrap())
+        else {
             panic!("not joined")
         };
         for keys in [at_gateway, at_connector] {
@@ -1095,7 +1096,8 @@ mod tests {
             let is_space = good[bit / 8].is_ascii_whitespace();
             assert!(bit / 8 < secret_parts || is_case || is_space, "byte {}", bit / 8);
             let (head, at_gateway) = accepted.into_parts();
-            if let JoinOutcome::Joined(at_connector) = attempt.judge(&parse_response(head_of(&head)).unwrap()) {
+            if let JoinOutcome::Joined(at_connector) = attempt.judge(&parse_response(head_of(&head)).unwrap())
+            {
                 assert_eq!((at_gateway.c2g.0, at_gateway.g2c.0), (at_connector.c2g.0, at_connector.g2c.0));
                 harmless += 1;
             }

@@ -147,7 +147,7 @@ struct End {
 enum Actor {
     Machine(MachineState),
     Visitor { received: Vec<u8>, reading: bool, ended: bool, reset: bool },
-    App { app: String, conn: AppConn, wait_until: Option<Instant>, stop_until: Option<Instant> },
+    App { app: String, conn: Box<AppConn>, wait_until: Option<Instant>, stop_until: Option<Instant> },
     Gone,
 }
 
@@ -581,12 +581,8 @@ impl World {
             self.accept(end, self.link_delay);
         } else if app_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, Duration::ZERO, true);
-            let actor = Actor::App {
-                app: host.clone(),
-                conn: AppConn::default(),
-                wait_until: None,
-                stop_until: None,
-            };
+            let actor =
+                Actor::App { app: host.clone(), conn: Box::default(), wait_until: None, stop_until: None };
             let peer = self.ends.len();
             self.ends.push(End::new(host.clone(), Some(end), Duration::ZERO, actor, false));
             self.ends[end].peer = Some(peer);

@@ -1,0 +1,42 @@
+//! What else a process needs of its system: random bytes, and descriptors.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Draws a seed for the random numbers of a process.
+///
+/// # Errors
+/// If the system has no entropy to give.
+pub fn seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(seed)
+}
+
+/// Raises the limit of open descriptors as far as the system allows (RLIMIT_NOFILE to its hard limit).
+///
+/// A system that refuses leaves it where it is: then connections are accepted as far as descriptors go.
+pub fn raise_descriptor_limit() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum {
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_seeds_differ() {
+        assert_ne!(seed().unwrap(), seed().unwrap());
+    }
+
+    #[test]
+    fn the_descriptor_limit_is_raised_to_its_maximum() {
+        raise_descriptor_limit();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+    }
+}
