@@ -474,7 +474,10 @@ mod tests {
         assert!(json_of(&event(wrong)).ends_with(r#","trouble":"the app cannot be reached"}"#));
         let nobody =
             RequestLog { status: None, connector: None, trouble: Some(Trouble::VisitorLeft), ..request() };
-        assert_eq!(human(&event(nobody)), "GET /report - 40000 B 135.2 ms -: the visitor left (id 0000000000000011)");
+        assert_eq!(
+            human(&event(nobody)),
+            "GET /report - 40000 B 135.2 ms -: the visitor left (id 0000000000000011)"
+        );
     }
 
     #[test]

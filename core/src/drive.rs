@@ -123,7 +123,8 @@ impl Conn {
             self.deliver();
             match result {
                 Ok(want) => {
-                    todo.read = want.read && !self.io.input.ended();
+                    let ending = matches!(want.end, Some(End::Close | End::Linger));
+                    todo.read = want.read && !ending && !self.io.input.ended();
                     todo.again = want.again;
                     todo.wake_at = want.wake_at;
                     let flushed = self.io.output.is_empty();

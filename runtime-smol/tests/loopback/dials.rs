@@ -27,7 +27,7 @@ fn say_hello(to: Endpoint, timeout: Duration) -> (Lost, Vec<u8>) {
         told.send(io.input.unread().to_vec()).unwrap();
         Ok(if io.input.ended() { ending(End::Close) } else { READ })
     };
-    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR) });
+    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
     let (toys, news) = Toys::dialling(to, timeout, machine, heard);
     let running = start(toys);
     let why = news.lost();
@@ -118,7 +118,7 @@ fn stopping_gives_up_a_dial_that_nobody_could_use_any_more() {
     let (_socket, address, _filling) = unresponsive();
     let (lost, heard) = mpsc::channel();
     let step = |_: &mut Cx<'_>, _: &mut Io| Ok(READ);
-    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR) });
+    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
     let (toys, news) = Toys::dialling(tcp("127.0.0.1", address.port()), PATIENCE * 10, machine, heard);
     let running = start(toys);
     running.stop.stop();
@@ -145,7 +145,7 @@ fn an_early_answer_is_heard_although_the_peer_then_resets() {
         told.send(io.input.unread().to_vec()).unwrap();
         Ok(READ)
     };
-    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR) });
+    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
     let (toys, news) = Toys::dialling(tcp("127.0.0.1", port), PATIENCE, machine, heard);
     let _running = start(toys);
     assert_eq!(news.lost(), Lost::Reset);

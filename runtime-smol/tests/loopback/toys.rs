@@ -28,6 +28,8 @@ pub(crate) struct Script<F> {
     pub(crate) lost: Sender<Lost>,
     /// Who else hears of it.
     pub(crate) parent: Option<PortId>,
+    /// What it ended with: it says so again until its output is out.
+    pub(crate) ending: Option<Want>,
 }
 
 impl<F> Machine for Script<F>
@@ -39,7 +41,12 @@ where
     }
 
     fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
-        (self.step)(cx, io)
+        if let Some(ending) = self.ending {
+            return Ok(ending);
+        }
+        let want = (self.step)(cx, io)?;
+        self.ending = Some(want).filter(|want| matches!(want.end, Some(End::Close | End::Linger)));
+        Ok(want)
     }
 
     fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
@@ -55,7 +62,7 @@ pub(crate) fn script<F>(port: PortId, lost: &Sender<Lost>, step: F) -> Box<dyn M
 where
     F: FnMut(&mut Cx<'_>, &mut Io) -> Result<Want, Fault> + Send + 'static,
 {
-    Box::new(Script { port, step, lost: lost.clone(), parent: None })
+    Box::new(Script { port, step, lost: lost.clone(), parent: None, ending: None })
 }
 
 type Accept = Box<dyn Fn(PortId, &Sender<Lost>) -> Box<dyn Machine> + Send + Sync>;
