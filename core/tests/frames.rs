@@ -133,11 +133,12 @@ fn a_list_of_connectors_is_the_bytes_of_the_example() {
 #[test]
 fn a_record_is_the_bytes_of_the_example() {
     let key: [u8; 32] = std::array::from_fn(|index| index as u8);
-    let mut writer = RecordWriter::new(FixedIv.sealer(&SealKey::from(key)));
+    let mut writer = RecordWriter::new(FixedIv.sealer(&SealKey::from(key), ChaCha20Rng::seed_from_u64(2)));
     Frame::Data { stream: 1, bytes: b"Hello" }.put(writer.frames());
     Frame::End { stream: 1, trailers: b"" }.put(writer.frames());
     assert_eq!(hex(writer.frames()), "0000000000000000000005030000000148656c6c6f0000000400000001");
     let mut out = Vec::new();
+    writer.end_record();
     writer.seal(UnixSecs(1_700_000_000), Role::Gateway, &mut ChaCha20Rng::seed_from_u64(1), &mut out);
     let bytes = "82 59  80 000000006553f100  000102030405060708090a0b0c0d0e0f \
                  538b8c0118c76850ad229f92c21a3ca4c166bf35badd746922d5007858acc751 \

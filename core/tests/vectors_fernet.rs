@@ -2,9 +2,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE;
-use gesher_core::seal::{Fernet, FixedIv, Forged, SealKey, Seals, token_len};
+use gesher_core::seal::{CrateFernet, Fernet, FixedIv, Forged, Record, SealKey, Seals, token_len};
 use gesher_core::time::UnixSecs;
 use proptest::prelude::*;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
 
 const SECRET: &str = "cw_0x689RpI-jtRR7oE8h_eQsKImvJapLeSbXpwF4e4=";
 /// 1985-10-26T01:20:00-07:00.
@@ -31,7 +33,7 @@ fn open(seals: &dyn Seals, token: &[u8]) -> Result<Vec<u8>, Forged> {
 
 fn seal(seals: &dyn Seals, at: UnixSecs, plain: &[u8]) -> Vec<u8> {
     let mut token = Vec::new();
-    seals.sealer(&secret()).seal(at, plain, &mut token);
+    seals.sealer(&secret(), ChaCha20Rng::seed_from_u64(2)).seal(at, plain, &mut token);
     token
 }
 
@@ -43,6 +45,7 @@ fn the_generate_vector_is_the_first_token_with_fixed_ivs() {
 #[test]
 fn the_verify_vector_opens() {
     assert_eq!(open(&Fernet, &decode(TOKEN)), Ok(b"hello".to_vec()));
+    assert_eq!(open(&CrateFernet, &decode(TOKEN)), Ok(b"hello".to_vec()));
 }
 
 #[test]
@@ -67,6 +70,7 @@ fn the_invalid_vectors_do_not_open() {
         ),
     ] {
         assert_eq!(open(&Fernet, &decode(token)), Err(Forged), "{why}");
+        assert_eq!(open(&CrateFernet, &decode(token)), Err(Forged), "{why}");
     }
 }
 
@@ -84,6 +88,7 @@ fn the_vectors_with_a_wrong_time_open() {
         ),
     ] {
         assert_eq!(open(&Fernet, &decode(token)), Ok(vec![]), "{why}");
+        assert_eq!(open(&CrateFernet, &decode(token)), Ok(vec![]), "{why}");
     }
 }
 
@@ -95,7 +100,10 @@ fn a_token_in_base64_does_not_open() {
 
 #[test]
 fn fixed_ivs_make_the_same_tokens_again_and_never_two_alike() {
-    let (mut first, mut second) = (FixedIv.sealer(&secret()), FixedIv.sealer(&secret()));
+    let (mut first, mut second) = (
+        FixedIv.sealer(&secret(), ChaCha20Rng::seed_from_u64(2)),
+        FixedIv.sealer(&secret(), ChaCha20Rng::seed_from_u64(2)),
+    );
     let mut tokens: [Vec<u8>; 4] = Default::default();
     let [a, b, c, d] = &mut tokens;
     first.seal(NOW, b"hello", a);
@@ -157,5 +165,58 @@ proptest! {
         bytes.resize(token_len(blocks * 16), 0);
         bytes[0] = 0x80;
         prop_assert_eq!(open(&Fernet, &bytes), Err(Forged));
+    }
+}
+
+/// The tokens of several records, sealed at once.
+fn seal_all(seals: &dyn Seals, plains: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut tokens: Vec<Vec<u8>> = plains.iter().map(|plain| vec![0; token_len(plain.len())]).collect();
+    let pairs = plains.iter().zip(&mut tokens);
+    let mut records: Vec<Record<'_>> = pairs.map(|(plain, token)| Record { plain, token }).collect();
+    seals.sealer(&secret(), ChaCha20Rng::seed_from_u64(2)).seal_all(NOW, &mut records);
+    tokens
+}
+
+proptest! {
+    #[test]
+    fn fernet_in_place_and_the_crate_open_each_others_tokens(
+        plains in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..700), 0..11)
+    ) {
+        for (from, to) in [(&Fernet as &dyn Seals, &CrateFernet as &dyn Seals), (&CrateFernet, &Fernet)] {
+            for (plain, token) in plains.iter().zip(seal_all(from, &plains)) {
+                prop_assert_eq!(open(to, &token), Ok(plain.clone()));
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_are_sealed_at_once_are_the_same_as_one_after_the_other(
+        plains in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..700), 0..11)
+    ) {
+        let mut sealer = FixedIv.sealer(&secret(), ChaCha20Rng::seed_from_u64(2));
+        let one_by_one: Vec<Vec<u8>> = plains
+            .iter()
+            .map(|plain| {
+                let mut token = Vec::new();
+                sealer.seal(NOW, plain, &mut token);
+                token
+            })
+            .collect();
+        prop_assert_eq!(seal_all(&FixedIv, &plains), one_by_one);
+    }
+
+    #[test]
+    fn both_judge_a_changed_token_alike(
+        plain in prop::collection::vec(any::<u8>(), 0..100),
+        place in any::<prop::sample::Index>(),
+        change in 1..=255u8,
+        cut in 0..40usize,
+    ) {
+        let mut token = seal(&Fernet, NOW, &plain);
+        let place = place.index(token.len());
+        token[place] ^= change;
+        token.truncate(token.len() - cut);
+        prop_assert_eq!(open(&Fernet, &token), Err(Forged));
+        prop_assert_eq!(open(&CrateFernet, &token), Err(Forged));
     }
 }

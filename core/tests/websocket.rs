@@ -102,7 +102,9 @@ fn lengths_of_256_and_65536_have_their_own_forms() {
         let payload = vec![7; len];
         assert_eq!(hear(Role::Connector, [header, &payload]), binary(&payload));
         let mut written = Vec::new();
-        websocket::write_binary(Role::Gateway, &mut rng(), &mut written, len, |out| out.extend(&payload));
+        websocket::write_binary(Role::Gateway, &mut rng(), &mut written, &[len], |payloads| {
+            payloads[0].copy_from_slice(&payload)
+        });
         assert_eq!(written, [header, &payload].concat());
     }
 }
@@ -232,12 +234,16 @@ fn said() -> impl Strategy<Value = Said> {
 fn write(role: Role, said: &Said, rng: &mut ChaCha20Rng, out: &mut Vec<u8>) {
     match said {
         Said::Binary(bytes) => {
-            websocket::write_binary(role, rng, out, bytes.len(), |out| out.extend_from_slice(bytes));
+            websocket::write_binary(role, rng, out, &[bytes.len()], |payloads| {
+                payloads[0].copy_from_slice(bytes)
+            });
         }
         Said::Fragments(fragments) => {
             for (index, bytes) in fragments.iter().enumerate() {
                 let start = out.len();
-                websocket::write_binary(role, rng, out, bytes.len(), |out| out.extend_from_slice(bytes));
+                websocket::write_binary(role, rng, out, &[bytes.len()], |payloads| {
+                    payloads[0].copy_from_slice(bytes)
+                });
                 let fin = if index + 1 == fragments.len() { 0x80 } else { 0 };
                 out[start] = fin | if index == 0 { 2 } else { 0 };
             }

@@ -124,7 +124,7 @@ impl ConnectorLink {
         let mut mux = Mux::new(
             Role::Connector,
             RecordReader::new(hub.config.seals.opener(&keys.g2c)),
-            RecordWriter::new(hub.config.seals.sealer(&keys.c2g)),
+            RecordWriter::new(hub.config.seals.sealer(&keys.c2g, hub.seeds.child())),
             hub.seeds.child(),
             Inbox::new(self.port),
             hub.pool.clone(),

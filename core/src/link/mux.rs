@@ -205,10 +205,7 @@ impl Mux {
     /// Seals what there is to send, as long as little enough waits for the socket.
     pub(crate) fn write(&mut self, cx: &mut Cx<'_>, io: &mut Io) {
         self.collect(cx.now.mono, cx.fx);
-        while io.output.len() < limits::LINK_OUTPUT_BYTES {
-            if let Some(payload) = self.streams.owed.websocket_pong.take() {
-                websocket::write_pong(self.role, &payload, &mut self.rng, io.output.tail());
-            }
+        while io.output.len() + self.records_out.whole_bytes() < limits::LINK_OUTPUT_BYTES {
             self.put_owed(cx.now.mono);
             while self.records_out.len() < limits::RECORD_FILL_BYTES {
                 if let Some(stream) = self.fresh.pop_front() {
@@ -222,8 +219,14 @@ impl Mux {
             if self.records_out.is_empty() {
                 break;
             }
-            self.records_out.seal(cx.now.unix, self.role, &mut self.rng, io.output.tail());
+            self.records_out.end_record();
         }
+        if io.output.len() < limits::LINK_OUTPUT_BYTES
+            && let Some(payload) = self.streams.owed.websocket_pong.take()
+        {
+            websocket::write_pong(self.role, &payload, &mut self.rng, io.output.tail());
+        }
+        self.records_out.seal(cx.now.unix, self.role, &mut self.rng, io.output.tail());
     }
 
     /// Says goodbye, once, when [`Self::is_done`].

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::fault::LinkFault;
 use crate::limits::{MESSAGE_BYTES_MAX, RECORD_PLAIN_BYTES_MAX};
-use crate::seal::{Forged, Opener, Sealer, token_len};
+use crate::seal::{Forged, Opener, Record, Sealer, token_len};
 use crate::time::UnixSecs;
 use crate::websocket::{self, Role};
 
@@ -65,12 +65,16 @@ pub struct RecordWriter {
     next: u64,
     /// The plaintext to be, from its sequence number on.
     plain: Vec<u8>,
+    /// Plaintexts that are whole, to be sealed at once.
+    whole: Vec<Vec<u8>>,
+    /// How many bytes are whole.
+    whole_bytes: usize,
 }
 
 impl RecordWriter {
     /// A writer that begins with record 0.
     pub fn new(sealer: Box<dyn Sealer>) -> Self {
-        Self { sealer, next: 0, plain: vec![0; SEQUENCE_BYTES] }
+        Self { sealer, next: 0, plain: vec![0; SEQUENCE_BYTES], whole: Vec::new(), whole_bytes: 0 }
     }
 
     /// Where frames are appended. Only append: the sequence number lies in front of them. What is in here has to stay
@@ -79,28 +83,44 @@ impl RecordWriter {
         &mut self.plain
     }
 
-    /// How many bytes of frames there are.
+    /// How many bytes of frames the record to be has.
     pub fn len(&self) -> usize {
         self.plain.len() - SEQUENCE_BYTES
     }
 
-    /// Whether there are no frames.
+    /// Whether the record to be has no frames.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Seals the frames as one message at the end of `out`, and begins the next record.
+    /// How many bytes of plaintext are whole and not sealed yet.
+    pub fn whole_bytes(&self) -> usize {
+        self.whole_bytes
+    }
+
+    /// The record to be is whole: what is appended from now on goes into the next one.
     ///
     /// # Panics
     /// If the plaintext is over [`RECORD_PLAIN_BYTES_MAX`]: the peer would end the link.
-    pub fn seal(&mut self, at: UnixSecs, role: Role, rng: &mut ChaCha20Rng, out: &mut Vec<u8>) {
+    pub fn end_record(&mut self) {
         assert!(self.plain.len() <= RECORD_PLAIN_BYTES_MAX, "a record is too long");
-        websocket::write_binary(role, rng, out, token_len(self.plain.len()), |out| {
-            self.sealer.seal(at, &self.plain, out);
-        });
         self.next += 1;
-        clear(&mut self.plain);
-        self.plain.extend_from_slice(&self.next.to_be_bytes());
+        self.whole_bytes += self.plain.len();
+        let mut next = Vec::with_capacity(KEPT_BYTES.min(self.plain.len()));
+        next.extend_from_slice(&self.next.to_be_bytes());
+        self.whole.push(std::mem::replace(&mut self.plain, next));
+    }
+
+    /// Seals the records that are whole, each as one message at the end of `out`.
+    pub fn seal(&mut self, at: UnixSecs, role: Role, rng: &mut ChaCha20Rng, out: &mut Vec<u8>) {
+        let whole = std::mem::take(&mut self.whole);
+        let lens: Vec<usize> = whole.iter().map(|plain| token_len(plain.len())).collect();
+        websocket::write_binary(role, rng, out, &lens, |tokens| {
+            let pairs = whole.iter().zip(tokens);
+            let mut records: Vec<Record<'_>> = pairs.map(|(plain, token)| Record { plain, token }).collect();
+            self.sealer.seal_all(at, &mut records);
+        });
+        self.whole_bytes = 0;
     }
 }
 
@@ -132,7 +152,7 @@ mod tests {
     /// The token of a plaintext that no writer makes.
     fn token(plain: &[u8]) -> Vec<u8> {
         let mut token = Vec::new();
-        Fernet.sealer(&key()).seal(AT, plain, &mut token);
+        Fernet.sealer(&key(), ChaCha20Rng::seed_from_u64(2)).seal(AT, plain, &mut token);
         token
     }
 
@@ -143,15 +163,16 @@ mod tests {
     #[test]
     fn records_open_in_the_order_in_which_they_were_sealed() {
         for (from, to) in [(Role::Connector, Role::Gateway), (Role::Gateway, Role::Connector)] {
-            let mut writer = RecordWriter::new(Fernet.sealer(&key()));
+            let mut writer = RecordWriter::new(Fernet.sealer(&key(), ChaCha20Rng::seed_from_u64(2)));
             let mut rng = ChaCha20Rng::seed_from_u64(1);
             let mut out = Vec::new();
             for frames in [&b"first"[..], b"", b"third"] {
                 writer.frames().extend_from_slice(frames);
                 assert_eq!((writer.len(), writer.is_empty()), (frames.len(), frames.is_empty()));
-                writer.seal(AT, from, &mut rng, &mut out);
+                writer.end_record();
                 assert!(writer.is_empty());
             }
+            writer.seal(AT, from, &mut rng, &mut out);
             let mut input = RecvBuf::default();
             input.push(&out);
             let (mut messages, mut records) = (Reader::new(to), reader());
@@ -197,10 +218,11 @@ mod tests {
 
     #[test]
     fn neither_side_keeps_the_memory_of_a_long_record() {
-        let mut writer = RecordWriter::new(Fernet.sealer(&key()));
+        let mut writer = RecordWriter::new(Fernet.sealer(&key(), ChaCha20Rng::seed_from_u64(2)));
         let mut reader = reader();
         writer.frames().resize(RECORD_PLAIN_BYTES_MAX, 0);
         let mut out = Vec::new();
+        writer.end_record();
         writer.seal(AT, Role::Gateway, &mut ChaCha20Rng::seed_from_u64(1), &mut out);
         assert!(writer.plain.capacity() <= KEPT_BYTES);
         const HEADER_BYTES: usize = 10;

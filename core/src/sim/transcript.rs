@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
 
 use crate::event::{Disconnect, Event};
 use crate::http1::body::{BodyKind, Decoder, Framing, request_framing, response_framing};
 use crate::http1::head::{HeadKind, HeadScan, parse_request, parse_response};
 use crate::link::frame::{self, Frame};
-use crate::seal::{Opener, SealKey, Sealer, Seals, SharedSeals, token_len};
+use crate::seal::{Opener, Record, SealKey, Sealer, Seals, SharedSeals, token_len};
 use crate::time::{Instant, UnixSecs};
 
 /// The lines so far.
@@ -393,8 +394,8 @@ impl TapSeals {
 }
 
 impl Seals for TapSeals {
-    fn sealer(&self, key: &SealKey) -> Box<dyn Sealer> {
-        Box::new(TapSealer { inner: self.inner.sealer(key), sealed: self.sealed.clone() })
+    fn sealer(&self, key: &SealKey, rng: ChaCha20Rng) -> Box<dyn Sealer> {
+        Box::new(TapSealer { inner: self.inner.sealer(key, rng), sealed: self.sealed.clone() })
     }
 
     fn opener(&self, key: &SealKey) -> Box<dyn Opener> {
@@ -408,8 +409,9 @@ struct TapSealer {
 }
 
 impl Sealer for TapSealer {
-    fn seal(&mut self, at: UnixSecs, plain: &[u8], out: &mut Vec<u8>) {
-        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).push(plain.to_vec());
-        self.inner.seal(at, plain, out);
+    fn seal_all(&mut self, at: UnixSecs, records: &mut [Record<'_>]) {
+        let plains = records.iter().map(|record| record.plain.to_vec());
+        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).extend(plains);
+        self.inner.seal_all(at, records);
     }
 }
