@@ -115,6 +115,8 @@ pub const STREAM_ID_MAX: u32 = 1 << 31;
 pub const WINDOW_BYTES: u32 = 64 * 1024;
 /// The widest window of a stream.
 pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// A reader that takes nothing for this long is slow: its window shrinks.
+pub const SLOW_READER: Duration = Duration::from_secs(2);
 /// Credit beyond this is a protocol error.
 pub const CREDIT_BYTES_MAX: u32 = (1 << 31) - 1;
 /// A PING goes out this often.

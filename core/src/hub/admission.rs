@@ -26,6 +26,11 @@ impl Pool {
         if bytes > free / 4 { None } else { self.reserve_of(bytes, self.total) }
     }
 
+    /// Whether more than three quarters are set aside.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.used() > self.total / 4 * 3
+    }
+
     /// What is set aside, in bytes.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
@@ -52,6 +57,13 @@ impl Lease {
     /// Adds what `other` holds to this.
     pub(crate) fn absorb(&mut self, mut other: Lease) {
         self.bytes += std::mem::take(&mut other.bytes);
+    }
+
+    /// Gives `bytes` of it back, or all if it holds less.
+    pub(crate) fn give_back(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.pool.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
 

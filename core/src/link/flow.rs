@@ -2,13 +2,14 @@
 //!
 //! A window starts at [`WINDOW_BYTES`] and doubles, up to [`WINDOW_BYTES_MAX`], when a whole window was consumed
 //! within two round trips: then it, and not the reader, was what limited the stream. What it grows by comes out of the
-//! process's pool and goes back with the stream.
+//! process's pool. It shrinks to what it was at first, by credit that is withheld, when the reader took nothing for
+//! [`SLOW_READER`] or the pool is nearly used up; then, or with the stream, the memory goes back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hub::admission::{Lease, Pool};
-use crate::limits::{WINDOW_BYTES, WINDOW_BYTES_MAX};
+use crate::limits::{SLOW_READER, WINDOW_BYTES, WINDOW_BYTES_MAX};
 use crate::time::Instant;
 
 /// What a peer may still send on a stream, and when it may send more.
@@ -23,6 +24,7 @@ pub(crate) struct RecvWindow {
     /// When the window's worth of bytes that is being consumed began.
     round_began: Instant,
     round_consumed: u32,
+    last_consumed: Instant,
     /// What the window is wider than it was at first.
     borrowed: Option<Lease>,
 }
@@ -35,6 +37,7 @@ impl RecvWindow {
             pending: 0,
             round_began: now,
             round_consumed: 0,
+            last_consumed: now,
             borrowed: None,
         }
     }
@@ -56,7 +59,10 @@ impl RecvWindow {
     ) -> Option<u32> {
         self.pending = self.pending.saturating_add(count);
         self.round_consumed = self.round_consumed.saturating_add(count);
-        if self.round_consumed >= self.size {
+        let slow = now.since(std::mem::replace(&mut self.last_consumed, now)) >= SLOW_READER;
+        if slow || pool.is_scarce() {
+            self.narrow();
+        } else if self.round_consumed >= self.size {
             if now.since(self.round_began) <= round_trip * 2 && self.size < WINDOW_BYTES_MAX {
                 self.widen(pool);
             }
@@ -68,6 +74,16 @@ impl RecvWindow {
         }
         self.credit = self.credit.saturating_add(self.pending);
         Some(std::mem::take(&mut self.pending))
+    }
+
+    /// Withholds credit until the window is what it was at first.
+    fn narrow(&mut self) {
+        let withheld = self.pending.min(self.size - WINDOW_BYTES);
+        self.pending -= withheld;
+        self.size -= withheld;
+        if let Some(borrowed) = &mut self.borrowed {
+            borrowed.give_back(withheld as usize);
+        }
     }
 
     fn widen(&mut self, pool: &Arc<Pool>) {
@@ -128,5 +144,23 @@ mod tests {
         let mut fast = RecvWindow::new(now);
         assert!(fast.received(WINDOW_BYTES as usize));
         assert_eq!(fast.consumed(WINDOW_BYTES, now, ROUND_TRIP, &poor), Some(WINDOW_BYTES));
+    }
+
+    #[test]
+    fn a_wide_window_shrinks_when_its_reader_stops_or_memory_is_scarce() {
+        for scarce in [false, true] {
+            let pool = Pool::new(16 * WINDOW_BYTES as usize);
+            let now = Instant::default();
+            let mut window = RecvWindow::new(now);
+            assert!(window.received(WINDOW_BYTES as usize));
+            assert_eq!(window.consumed(WINDOW_BYTES, now, ROUND_TRIP, &pool), Some(2 * WINDOW_BYTES));
+            assert!(window.received(2 * WINDOW_BYTES as usize));
+            let others = scarce.then(|| pool.reserve(12 * WINDOW_BYTES as usize).unwrap());
+            let later = if scarce { now } else { now + SLOW_READER };
+            assert_eq!(window.consumed(2 * WINDOW_BYTES, later, ROUND_TRIP, &pool), Some(WINDOW_BYTES));
+            drop(others);
+            assert_eq!(pool.used(), 0, "what it had grown by went back");
+            assert!(!window.received(WINDOW_BYTES as usize + 1));
+        }
     }
 }
