@@ -34,6 +34,8 @@ pub const LINGER_BYTES_MAX: usize = 256 * 1024;
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a visitor may take no byte of waiting output (`--send-timeout`).
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
+/// What is kept of a request's body so that another connector can have it: a first window.
+pub const KEPT_BODY_BYTES: usize = WINDOW_BYTES as usize;
 /// How often a request may pass one gateway before it is a loop (`Via`).
 pub const VIA_OWN_MAX: usize = 4;
 

@@ -61,8 +61,8 @@ struct Carried {
     connector: Arc<Connector>,
     _slot: Slot,
     facts: RequestFacts,
-    /// For another try, as long as nothing can have reached an app.
-    again: Option<LinkHead>,
+    /// What another connector would need, as long as it may have it.
+    again: Option<Again>,
     request: Request,
     response: Response,
     log: Box<RequestLog>,
@@ -75,6 +75,17 @@ struct Carried {
     sends: bool,
     /// The lane has no room: nothing is read.
     blocked: bool,
+}
+
+/// A request that may be tried once more, on another connector.
+struct Again {
+    head: LinkHead,
+    /// What was sent of the body; only kept while all of it is here and nothing shows that the app had any of it.
+    body: Vec<u8>,
+    /// The trailers, once the request is whole.
+    end: Option<Vec<u8>>,
+    /// It changes nothing at the app, and may be sent again even if the app had it: GET, HEAD, OPTIONS.
+    is_safe: bool,
 }
 
 enum Request {
@@ -269,7 +280,7 @@ impl Visitor {
         let LinkRequest { text, kind, framing, facts } = request;
         let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
         let head = LinkHead { kind, text };
-        let again = (kind == BodyKind::None).then(|| head.clone());
+        let again = (kind != BodyKind::Upgrade).then(|| Again::new(&head));
         let request = match framing {
             _ if kind == BodyKind::Upgrade => Request::AwaitsUpgrade,
             Framing::Empty => Request::Done,
@@ -304,9 +315,7 @@ impl Visitor {
             Pick::Busy => return Err(Trouble::Busy),
             Pick::Nobody => return Err(Trouble::NoConnector),
         };
-        let lanes = if request.kind == BodyKind::None { 1 } else { 2 };
-        let bytes = lanes * limits::WINDOW_BYTES as usize + request.text.len();
-        let lease = self.hub.pool.reserve(bytes).ok_or(Trouble::Busy)?;
+        let lease = self.hub.pool.reserve(memory(request.kind, request.text.len())).ok_or(Trouble::Busy)?;
         Ok((connector, slot, lease))
     }
 
@@ -377,12 +386,16 @@ impl Visitor {
             let room = limits::HTTP_OUTPUT_BYTES - io.output.len();
             let mut taken = carried.exchange.take(room, &mut self.scratch);
             moved |= taken.granted;
+            if taken.granted {
+                // The app takes the body: it is not to get it twice.
+                carried.again = None;
+            }
             if taken.is_empty() && self.scratch.is_empty() {
                 break;
             }
             moved = true;
             if let Some(failure) = taken.failure {
-                if failure == Failure::NeverSealed && self.try_again(carried, cx) {
+                if carried.may_try_again(failure) && self.try_again(carried, cx) {
                     continue;
                 }
                 return Err(trouble_of(failure));
@@ -432,6 +445,7 @@ impl Visitor {
         let response =
             response_to_visitor(&head.text, head.kind, &carried.facts, close, cx.now.unix, io.output.tail())
                 .map_err(|_| Trouble::TargetBroke)?;
+        carried.again = None;
         match response.status {
             CONTINUE => carried.sends = true,
             SWITCHING_PROTOCOLS => {
@@ -482,9 +496,18 @@ impl Visitor {
             moved = true;
             carried.log.bytes_in += self.scratch.len() as u64;
             self.hub.figures.bytes_in.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
+            if let Some(again) = &mut carried.again
+                && !again.keep(&self.scratch)
+            {
+                carried.again = None;
+            }
             carried.exchange.post_data(&mut self.scratch, cx.fx);
             if decoder.is_done() {
-                carried.exchange.post_end(decoder.take_trailers(), cx.fx);
+                let trailers = decoder.take_trailers();
+                if let Some(again) = &mut carried.again {
+                    again.end = Some(trailers.clone());
+                }
+                carried.exchange.post_end(trailers, cx.fx);
                 carried.request = Request::Done;
                 self.timers.clear(Why::Body);
                 return Ok(true);
@@ -522,18 +545,23 @@ impl Visitor {
         None
     }
 
-    /// The request was never sealed: another connector may have it.
+    /// Gives the request to another connector, once.
     fn try_again(&mut self, carried: &mut Carried, cx: &mut Cx<'_>) -> bool {
-        let Some(head) = carried.again.take() else { return false };
+        let Some(Again { head, mut body, end, .. }) = carried.again.take() else { return false };
         let Pick::Connector(connector, slot) = self.hub.registry.pick(Some(&carried.connector)) else {
             return false;
         };
-        let bytes = limits::WINDOW_BYTES as usize + head.text.len();
-        let Some(lease) = self.hub.pool.reserve(bytes) else { return false };
+        let Some(lease) = self.hub.pool.reserve(memory(head.kind, head.text.len())) else { return false };
         carried.exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
         (carried.connector, carried._slot) = (connector, slot);
         carried.exchange.post_head(head, cx.fx);
-        carried.exchange.post_end(Vec::new(), cx.fx);
+        if carried.exchange.room() < body.len() {
+            return false;
+        }
+        carried.exchange.post_data(&mut body, cx.fx);
+        if let Some(trailers) = end {
+            carried.exchange.post_end(trailers, cx.fx);
+        }
         true
     }
 
@@ -572,7 +600,35 @@ impl Visitor {
     }
 }
 
+impl Again {
+    fn new(head: &LinkHead) -> Self {
+        let safe = [&b"GET "[..], b"HEAD ", b"OPTIONS "];
+        let is_safe = head.kind == BodyKind::None && safe.iter().any(|method| head.text.starts_with(method));
+        let end = (head.kind == BodyKind::None).then(Vec::new);
+        Self { head: head.clone(), body: Vec::new(), end, is_safe }
+    }
+
+    /// Keeps what is sent of the body; false if it is too much to be worth it.
+    fn keep(&mut self, sent: &[u8]) -> bool {
+        let fits = self.body.len() + sent.len() <= limits::KEPT_BODY_BYTES;
+        if fits {
+            self.body.extend_from_slice(sent);
+        }
+        fits
+    }
+}
+
 impl Carried {
+    /// Whether another connector may have the request: nothing of it reached an app, or it changes nothing there.
+    fn may_try_again(&self, failure: Failure) -> bool {
+        match failure {
+            Failure::NeverSealed => true,
+            Failure::Reset(ResetCode::Refused | ResetCode::TargetUnreachable) => true,
+            Failure::LinkLost => self.again.as_ref().is_some_and(|again| again.is_safe),
+            Failure::Reset(_) => false,
+        }
+    }
+
     fn response_is_done(&self) -> bool {
         matches!(self.response, Response::Done | Response::TunnelDone)
     }
@@ -590,6 +646,14 @@ enum Head {
 enum Parsed {
     Join(Option<(Verdict, Slot)>),
     Request(LinkRequest, Vec<u8>, Vec<u8>),
+}
+
+/// What an exchange may hold at a gateway, in bytes: a window for each direction that has a body, its head, and what is
+/// kept of a body for another try.
+fn memory(kind: BodyKind, head_bytes: usize) -> usize {
+    let windows = if kind == BodyKind::None { 1 } else { 2 };
+    let kept = if kind == BodyKind::None { 0 } else { limits::KEPT_BODY_BYTES };
+    windows * limits::WINDOW_BYTES as usize + kept + 2 * head_bytes
 }
 
 fn trouble_of(failure: Failure) -> Trouble {
