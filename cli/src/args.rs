@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -43,6 +44,18 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Print a strong secret
     Keygen,
+    /// Check settings without starting anything, and print the most memory that can be used with them
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Check(CheckArgs),
+}
+
+/// What is checked.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CheckArgs {
+    /// What `gesher server` would be started with
+    Server(ServerArgs),
+    /// What `gesher client` would be started with
+    Client(ClientArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -61,6 +74,21 @@ pub(crate) struct ServerArgs {
     /// How many connectors may be joined at once
     #[arg(long, value_name = "N", env = "GESHER_MAX_CONNECTORS", default_value_t = 1000)]
     pub(crate) max_connectors: usize,
+    /// How long the body of a request may be, such as 10M [default: any length]
+    #[arg(long, value_name = "SIZE", env = "GESHER_MAX_BODY", value_parser = size)]
+    pub(crate) max_body: Option<u64>,
+    /// How long the app may neither take nor send a byte before it answers
+    #[arg(long, value_name = "TIME", env = "GESHER_RESPONSE_TIMEOUT", default_value = "60s", value_parser = time)]
+    pub(crate) response_timeout: Duration,
+    /// How long a visitor may take nothing of what waits for him
+    #[arg(long, value_name = "TIME", env = "GESHER_SEND_TIMEOUT", default_value = "5m", value_parser = time)]
+    pub(crate) send_timeout: Duration,
+    /// The memory for what is under way, all requests together
+    #[arg(long, value_name = "SIZE", env = "GESHER_MEMORY", default_value = "256M", value_parser = size)]
+    pub(crate) memory: u64,
+    /// How long what is open gets to finish when this is stopped
+    #[arg(long, value_name = "TIME", env = "GESHER_DRAIN", default_value = "10s", value_parser = time)]
+    pub(crate) drain: Duration,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -85,6 +113,12 @@ pub(crate) struct ClientArgs {
     /// [default: rewrite if the target is this machine, else preserve]
     #[arg(long, value_name = "RULE", env = "GESHER_HOST_HEADER")]
     pub(crate) host_header: Option<String>,
+    /// The memory for what is under way, all requests together
+    #[arg(long, value_name = "SIZE", env = "GESHER_MEMORY", default_value = "64M", value_parser = size)]
+    pub(crate) memory: u64,
+    /// How long what is open gets to finish when this is stopped
+    #[arg(long, value_name = "TIME", env = "GESHER_DRAIN", default_value = "10s", value_parser = time)]
+    pub(crate) drain: Duration,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -178,15 +212,36 @@ impl Args {
         let matches = command.try_get_matches_from_mut(line)?;
         let mut args = Self::from_arg_matches(&matches)?;
         let secret = match &mut args.command {
-            Command::Server(server) => &mut server.secret,
-            Command::Client(client) => &mut client.secret,
+            Command::Server(server) | Command::Check(CheckArgs::Server(server)) => &mut server.secret,
+            Command::Client(client) | Command::Check(CheckArgs::Client(client)) => &mut client.secret,
             Command::Demo(_) | Command::Keygen => return Ok(args),
         };
-        if let Some((_, matches)) = matches.subcommand() {
+        let matches =
+            matches.subcommand().map(|(_, matches)| matches.subcommand().map_or(matches, |(_, inner)| inner));
+        if let Some(matches) = matches {
             secret.prefer_flags(matches, &mut command)?;
         }
         Ok(args)
     }
+}
+
+/// A number of bytes: `65536`, `64K`, `10M`, `2G`, in powers of 1024.
+fn size(typed: &str) -> Result<u64, String> {
+    let (digits, shift) = match typed.as_bytes().last().map(u8::to_ascii_uppercase) {
+        Some(b'K') => (&typed[..typed.len() - 1], 10),
+        Some(b'M') => (&typed[..typed.len() - 1], 20),
+        Some(b'G') => (&typed[..typed.len() - 1], 30),
+        _ => (typed, 0),
+    };
+    let number = digits.parse::<u64>().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let bytes = number.and_then(|number| number.checked_mul(1 << shift));
+    bytes.ok_or_else(|| "write a number of bytes, or one with K, M or G, such as 256M".into())
+}
+
+/// A time span: `500ms`, `60s`, `5m`; not none.
+fn time(typed: &str) -> Result<Duration, String> {
+    let span = humantime::parse_duration(typed).ok().filter(|span| !span.is_zero());
+    span.ok_or_else(|| "write a time span such as 500ms, 60s or 5m".into())
 }
 
 impl SecretArgs {
@@ -267,5 +322,25 @@ mod tests {
     fn a_secret_does_not_print() {
         let args = Args::read(["gesher", "client", "--secret", "hunter22hunter22"]).unwrap();
         assert!(!format!("{args:?}").contains("hunter22"));
+    }
+
+    #[test]
+    fn a_size_is_a_number_with_a_unit_or_none() {
+        for (typed, bytes) in
+            [("0", 0), ("65536", 65_536), ("64K", 65_536), ("10m", 10 << 20), ("2G", 2 << 30)]
+        {
+            assert_eq!(size(typed), Ok(bytes), "{typed}");
+        }
+        for typed in ["", "K", "1T", "+1", "-1K", "1.5M", "64 K", "99999999999G", "é"] {
+            assert!(size(typed).is_err(), "{typed}");
+        }
+    }
+
+    #[test]
+    fn a_time_span_is_not_nothing() {
+        assert_eq!(time("500ms"), Ok(Duration::from_millis(500)));
+        for typed in ["", "0s", "10", "soon"] {
+            assert!(time(typed).is_err(), "{typed}");
+        }
     }
 }

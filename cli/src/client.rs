@@ -34,7 +34,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
         })
     };
     let service = Service { process: hub, listeners: Vec::new(), on_event };
-    let exit = ended(gesher_runtime_smol::run(vec![service], options()), &log)?;
+    let exit = ended(gesher_runtime_smol::run(vec![service], options(settings.drain)), &log)?;
     match refused.get() {
         Some(refusal) => Err(Failure::refused(words::refused(*refusal, &settings.gateway.to_string()))),
         None => Ok(exit),

@@ -2,6 +2,7 @@
 
 mod args;
 mod banner;
+mod check;
 mod client;
 mod demo;
 mod escape;
@@ -32,5 +33,6 @@ fn run() -> Result<Exit, Failure> {
         Command::Client(args) => client::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Keygen => keygen::run(),
+        Command::Check(args) => check::run(args),
     }
 }

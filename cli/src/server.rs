@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gesher_core::hub::GatewayHub;
-use gesher_core::limits::DRAIN;
 use gesher_runtime_smol::{Listener, Options, Service, Stopped, bind, bind_everywhere};
 
 use crate::args::ServerArgs;
@@ -31,13 +31,13 @@ pub(crate) fn run(args: ServerArgs) -> Result<Exit, Failure> {
         Arc::new(move |event| log.event(&event))
     };
     let service = Service { process: hub, listeners, on_event };
-    let stopped = gesher_runtime_smol::run(vec![service], options());
+    let stopped = gesher_runtime_smol::run(vec![service], options(settings.drain));
     ended(stopped, &log)
 }
 
 /// Drains on Ctrl-C and SIGTERM.
-pub(crate) fn options() -> Options {
-    Options { drain: DRAIN, signals: true, ..Options::default() }
+pub(crate) fn options(drain: Duration) -> Options {
+    Options { drain, signals: true, ..Options::default() }
 }
 
 /// What is left to say at the end of a run.

@@ -2,6 +2,7 @@
 //! line that says what to write instead; what can be used but should not is a warning.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use gesher_core::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
 use gesher_core::http1::hop::HostRule;
@@ -22,6 +23,7 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     /// Where to listen; everywhere if empty.
     pub(crate) bind: Vec<IpAddr>,
+    pub(crate) drain: Duration,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -36,9 +38,18 @@ impl Server {
         };
         let bind = args.bind.iter().map(|typed| address(typed)).collect::<Result<_, _>>()?;
         let config = GatewayConfig::new(Keys::derive(&secret, &pin))
+            .response_timeout(args.response_timeout)
+            .send_timeout(args.send_timeout)
+            .drain(args.drain)
             .connectors_max(args.max_connectors)
-            .map_err(|why| Failure::usage(format_args!("--max-connectors: {why}")))?;
-        Ok(Self { config, pin: pin.as_str().to_owned(), port: args.port, bind, warnings })
+            .map_err(|why| Failure::usage(format_args!("--max-connectors: {why}")))?
+            .memory(memory(args.memory))
+            .map_err(|why| Failure::usage(format_args!("--memory: {why}")))?;
+        let config = match args.max_body {
+            Some(bytes) => config.body_max(bytes),
+            None => config,
+        };
+        Ok(Self { config, pin: pin.as_str().to_owned(), port: args.port, bind, drain: args.drain, warnings })
     }
 
     /// The addresses to bind one by one; none means everywhere.
@@ -53,6 +64,7 @@ pub(crate) struct Client {
     pub(crate) config: ConnectorConfig,
     pub(crate) gateway: GatewayUrl,
     pub(crate) target: TargetUrl,
+    pub(crate) drain: Duration,
     pub(crate) warnings: Vec<String>,
 }
 
@@ -78,13 +90,22 @@ impl Client {
         let name = args.name.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned());
 
         let config = ConnectorConfig::new(Keys::derive(&secret, &pin), gateway.clone(), target.clone());
-        let config = config.name(&name);
+        let config = config
+            .name(&name)
+            .drain(args.drain)
+            .memory(memory(args.memory))
+            .map_err(|why| Failure::usage(format_args!("--memory: {why}")))?;
         let config = match host_rule {
             Some(rule) => config.host_rule(rule),
             None => config,
         };
-        Ok(Self { config, gateway, target, warnings })
+        Ok(Self { config, gateway, target, drain: args.drain, warnings })
     }
+}
+
+/// More than this machine can address is as much as it can.
+fn memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// A generator of secrets and PINs, seeded by the operating system.
@@ -177,6 +198,11 @@ mod tests {
             bind: bind.iter().map(|addr| addr.to_string()).collect(),
             pin: pin.map(str::to_owned),
             max_connectors: 1000,
+            max_body: None,
+            response_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(300),
+            memory: 256 << 20,
+            drain: Duration::from_secs(10),
             log: LOG,
         }
     }
@@ -189,6 +215,8 @@ mod tests {
             target: "3000".into(),
             name: None,
             host_header: None,
+            memory: 64 << 20,
+            drain: Duration::from_secs(10),
             log: LOG,
         }
     }

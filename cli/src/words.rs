@@ -66,7 +66,10 @@ pub(crate) fn clock_off(behind_secs: i64) -> String {
 
 /// Whether somebody who runs this should look at it; a visitor that leaves or breaks the rules is everyday life.
 pub(crate) fn is_ours(trouble: Trouble) -> bool {
-    !matches!(trouble, Trouble::VisitorLeft | Trouble::VisitorBroke | Trouble::VisitorStalled)
+    !matches!(
+        trouble,
+        Trouble::VisitorLeft | Trouble::VisitorBroke | Trouble::VisitorStalled | Trouble::BodyTooLong
+    )
 }
 
 fn no_link(why: Disconnect, gateway: &str) -> (String, Cow<'static, str>) {

@@ -29,8 +29,10 @@ pub struct GatewayConfig {
     pub(crate) seals: SharedSeals,
     pub(crate) connectors_max: usize,
     pub(crate) memory_bytes: usize,
+    pub(crate) body_bytes_max: Option<u64>,
     pub(crate) response_timeout: Duration,
     pub(crate) send_timeout: Duration,
+    pub(crate) drain: Duration,
 }
 
 impl GatewayConfig {
@@ -41,8 +43,10 @@ impl GatewayConfig {
             seals: Arc::new(Fernet),
             connectors_max: limits::CONNECTORS_MAX,
             memory_bytes: limits::GATEWAY_MEMORY_BYTES,
+            body_bytes_max: None,
             response_timeout: limits::RESPONSE_TIMEOUT,
             send_timeout: limits::SEND_TIMEOUT,
+            drain: limits::DRAIN,
         }
     }
 
@@ -65,6 +69,35 @@ impl GatewayConfig {
         Ok(self)
     }
 
+    /// How much memory, in bytes, the windows of all exchanges may take together.
+    pub fn memory(mut self, bytes: usize) -> Result<Self, ConfigError> {
+        self.memory_bytes = checked_memory(bytes)?;
+        Ok(self)
+    }
+
+    /// How long the body of a request may be, in bytes; without this there is no limit.
+    #[must_use]
+    pub fn body_max(mut self, bytes: u64) -> Self {
+        self.body_bytes_max = Some(bytes);
+        self
+    }
+
+    /// How long what is open gets when the gateway stops; its connectors are told.
+    #[must_use]
+    pub fn drain(mut self, wait: Duration) -> Self {
+        self.drain = wait;
+        self
+    }
+
+    /// The most memory that this gateway's connections can make it hold.
+    pub fn memory_bound(&self) -> MemoryBound {
+        MemoryBound {
+            pool_bytes: self.memory_bytes,
+            connections: limits::CONNECTIONS_MAX as usize,
+            links: self.connectors_max + limits::LINKS_WITHOUT_HELLO_MAX as usize,
+        }
+    }
+
     /// How long an app may neither take nor send a byte before its final head.
     #[must_use]
     pub fn response_timeout(mut self, wait: Duration) -> Self {
@@ -80,6 +113,38 @@ impl GatewayConfig {
     }
 }
 
+fn checked_memory(bytes: usize) -> Result<usize, ConfigError> {
+    if bytes < limits::MEMORY_BYTES_MIN {
+        let min_kib = limits::MEMORY_BYTES_MIN / 1024;
+        return Err(ConfigError(format!("{bytes} bytes are too few for one exchange: at least {min_kib}K")));
+    }
+    Ok(bytes)
+}
+
+/// The most memory that the connections of a process can make it hold (docs/protocol.md, flow control): the pool for
+/// the windows of exchanges, the buffers of connections, and the records of links.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemoryBound {
+    /// What `--memory` says.
+    pub pool_bytes: usize,
+    /// Connections at once.
+    pub connections: usize,
+    /// Links at once.
+    pub links: usize,
+}
+
+impl MemoryBound {
+    /// What one connection can hold in its buffers.
+    pub const CONNECTION_BYTES: usize = limits::RECEIVE_BUFFER_BYTES + limits::SEND_BUFFER_BYTES;
+    /// What one link can hold beside them: records being opened, gathered and sealed.
+    pub const LINK_BYTES: usize = limits::MESSAGE_BYTES_MAX * 4;
+
+    /// All of it, in bytes.
+    pub fn total_bytes(self) -> usize {
+        self.pool_bytes + self.connections * Self::CONNECTION_BYTES + self.links * Self::LINK_BYTES
+    }
+}
+
 /// A connector's settings.
 #[derive(Debug)]
 pub struct ConnectorConfig {
@@ -90,6 +155,7 @@ pub struct ConnectorConfig {
     pub(crate) host_rule: HostRule,
     pub(crate) name: String,
     pub(crate) memory_bytes: usize,
+    pub(crate) drain: Duration,
 }
 
 impl ConnectorConfig {
@@ -107,6 +173,7 @@ impl ConnectorConfig {
             host_rule,
             name: String::new(),
             memory_bytes: limits::CONNECTOR_MEMORY_BYTES,
+            drain: limits::DRAIN,
         }
     }
 
@@ -115,6 +182,24 @@ impl ConnectorConfig {
     pub fn sealing_with(mut self, seals: SharedSeals) -> Self {
         self.seals = seals;
         self
+    }
+
+    /// How much memory, in bytes, the windows of all exchanges may take together.
+    pub fn memory(mut self, bytes: usize) -> Result<Self, ConfigError> {
+        self.memory_bytes = checked_memory(bytes)?;
+        Ok(self)
+    }
+
+    /// How long what is open gets when the connector stops; the gateway is told.
+    #[must_use]
+    pub fn drain(mut self, wait: Duration) -> Self {
+        self.drain = wait;
+        self
+    }
+
+    /// The most memory that this connector's connections can make it hold.
+    pub fn memory_bound(&self) -> MemoryBound {
+        MemoryBound { pool_bytes: self.memory_bytes, connections: limits::TARGETS_MAX as usize, links: 1 }
     }
 
     /// What the Host field of requests to the app says.

@@ -150,6 +150,8 @@ pub enum Trouble {
     VisitorBroke,
     /// The visitor sent nothing for too long, inside a request.
     VisitorStalled,
+    /// The request's body is longer than `--max-body` allows.
+    BodyTooLong,
     /// The process stopped.
     Stopped,
 }
@@ -166,6 +168,7 @@ impl Trouble {
             Trouble::TargetBroke => "the app broke off",
             Trouble::VisitorLeft => "the visitor left",
             Trouble::VisitorBroke => "the visitor broke the rules",
+            Trouble::BodyTooLong => "the body is too long",
             Trouble::VisitorStalled => "the request stalled",
             Trouble::Stopped => "the process stopped",
         }

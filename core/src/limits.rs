@@ -142,6 +142,14 @@ pub const MAILBOX_BYTES: usize = 64 * 1024;
 pub const HTTP_OUTPUT_BYTES: usize = 64 * 1024;
 /// Bytes one `advance` works through before it asks to be called again.
 pub const TURN_BYTES: usize = 256 * 1024;
+/// What a connection can have read and not worked off: a head, or a record, that lacks its last byte, and one read.
+pub const RECEIVE_BUFFER_BYTES: usize = MESSAGE_BYTES_MAX + READ_BYTES;
+/// What a connection can have rendered and not sent: its output, and what was rendered last.
+pub const SEND_BUFFER_BYTES: usize = HTTP_OUTPUT_BYTES + LINK_HEAD_BYTES_MAX;
+/// What one read takes at most.
+pub const READ_BYTES: usize = 64 * 1024;
+/// The least memory that makes sense: one exchange with the longest head and a body each way, four times.
+pub const MEMORY_BYTES_MIN: usize = 1024 * 1024;
 /// Memory for the windows of all exchanges of a gateway (`--memory`).
 pub const GATEWAY_MEMORY_BYTES: usize = 256 * 1024 * 1024;
 /// The same of a connector.

@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 use gesher_core::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
 use gesher_core::event::Event;
 use gesher_core::hub::{ConnectorHub, GatewayHub};
+use gesher_core::limits::DRAIN;
 use gesher_core::secret::{Keys, Pin, Secret};
 use gesher_runtime_smol::{Listener, Service, StopHandle, bind};
 
@@ -46,7 +47,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<Exit, Failure> {
     let (services, joins, pin) = deployment(&log, listener, apps)?;
     banner::print(&greeting(gateway, pin.as_str(), apps, args.once));
 
-    let options = options();
+    let options = options(DRAIN);
     let checks = if args.once { Some(start_checks(gateway, joins, options.stop.clone())?) } else { None };
     let exit = ended(gesher_runtime_smol::run(services, options), &log)?;
     match checks.map(JoinHandle::join) {

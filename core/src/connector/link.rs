@@ -173,7 +173,7 @@ impl ConnectorLink {
             }
         }
         if self.hub.is_draining() {
-            mux.say_go_away(limits::DRAIN, "the connector stops");
+            mux.say_go_away(self.hub.config.drain, "the connector stops");
         }
         if self.joined && self.hub.take_stats_wanted() {
             mux.ask_stats();

@@ -88,7 +88,7 @@ impl GatewayLink {
             self.notice(notice, cx)?;
         }
         if self.hub.is_draining() {
-            self.mux.say_go_away(limits::DRAIN, "the gateway stops");
+            self.mux.say_go_away(self.hub.config.drain, "the gateway stops");
         }
         if let Some(connector) = &self.connector {
             connector.note_round_trip(self.mux.round_trip());

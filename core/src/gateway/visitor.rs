@@ -310,6 +310,11 @@ impl Visitor {
 
     /// Finds a connector and sets the memory of an exchange aside.
     fn admit(&self, request: &LinkRequest) -> Result<(Arc<Connector>, Slot, Lease), Trouble> {
+        if let Framing::Sized(length) = request.framing
+            && self.is_too_long(length)
+        {
+            return Err(Trouble::BodyTooLong);
+        }
         let (connector, slot) = match self.hub.registry.pick(None) {
             Pick::Connector(connector, slot) => (connector, slot),
             Pick::Busy => return Err(Trouble::Busy),
@@ -317,6 +322,10 @@ impl Visitor {
         };
         let lease = self.hub.pool.reserve(memory(request.kind, request.text.len())).ok_or(Trouble::Busy)?;
         Ok((connector, slot, lease))
+    }
+
+    fn is_too_long(&self, body_bytes: u64) -> bool {
+        self.hub.config.body_bytes_max.is_some_and(|max| body_bytes > max)
     }
 
     /// Answers a request that no connector gets.
@@ -495,6 +504,9 @@ impl Visitor {
             }
             moved = true;
             carried.log.bytes_in += self.scratch.len() as u64;
+            if self.is_too_long(carried.log.bytes_in) {
+                return Err(Trouble::BodyTooLong);
+            }
             self.hub.figures.bytes_in.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
             if let Some(again) = &mut carried.again
                 && !again.keep(&self.scratch)
@@ -679,6 +691,7 @@ fn answer(trouble: Trouble, facts: &RequestFacts, id: u64, close: bool) -> OwnAn
         Trouble::TargetUnreachable => (502, "The app cannot be reached."),
         Trouble::TargetTimedOut => (504, "The app did not answer in time."),
         Trouble::TargetBroke => (502, "The app broke off, or answered with something that is not HTTP."),
+        Trouble::BodyTooLong => (413, "The request's body is too long."),
         Trouble::VisitorStalled => (408, "The request stopped before it was whole."),
         Trouble::VisitorBroke | Trouble::VisitorLeft => (400, "The request is malformed."),
         Trouble::Stopped => (503, "The gateway is being stopped."),
