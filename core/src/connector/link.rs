@@ -11,7 +11,7 @@ use super::supervisor::{LinkEnd, Report};
 use super::target::TargetConn;
 use crate::event::{Disconnect, Event};
 use crate::fault::{Fault, LinkFault};
-use crate::http1::head::{HeadKind, HeadScan, parse_response};
+use crate::http1::head::{HeadKind, HeadScan};
 use crate::hub::ConnectorHub;
 use crate::hub::mailbox::Inbox;
 use crate::limits;
@@ -89,15 +89,16 @@ impl ConnectorLink {
     fn read_answer(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Option<Result<LinkKeys, LinkEnd>> {
         let Stage::Joining { scan, timers, .. } = &mut self.stage else { return None };
         let not_http = Some(Err(LinkEnd::new(Disconnect::NotHttp)));
-        let length = match scan.find(io.input.unread(), HeadKind::Response) {
-            Ok(Some(length)) => length,
+        let head = match scan.take(io.input.unread(), HeadKind::Response) {
+            Ok(Some(head)) => head,
             Ok(None) if io.input.ended() || timers.is_due(Why::Hello, cx.now.mono) => {
                 return Some(Err(LinkEnd::new(Disconnect::NoAnswer)));
             }
             Ok(None) => return None,
             Err(_) => return not_http,
         };
-        let Ok(head) = parse_response(&io.input.unread()[..length]) else { return not_http };
+        let length = head.len();
+        let Ok(head) = head.response() else { return not_http };
         let Stage::Joining { attempt, signed_at, .. } = std::mem::replace(&mut self.stage, Stage::Over)
         else {
             return None;

@@ -15,7 +15,7 @@ use crate::event::Event;
 use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
-use crate::http1::head::{HeadKind, HeadScan, parse_response};
+use crate::http1::head::{HeadKind, HeadScan};
 use crate::http1::hop::{TargetFacts, request_to_target, response_to_link};
 use crate::hub::ConnectorHub;
 use crate::hub::admission::Slot;
@@ -295,10 +295,11 @@ impl TargetConn {
     fn take_head(carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Broken> {
         const SWITCHING_PROTOCOLS: u16 = 101;
         let Response::Head(scan) = &mut carrying.response else { return Ok(false) };
-        let Some(length) = scan.find(io.input.unread(), HeadKind::Response).map_err(Broken::by_app)? else {
+        let Some(head) = scan.take(io.input.unread(), HeadKind::Response).map_err(Broken::by_app)? else {
             return if io.input.ended() { Err(Broken::closed_early()) } else { Ok(false) };
         };
-        let head = parse_response(&io.input.unread()[..length]).map_err(Broken::by_app)?;
+        let length = head.len();
+        let head = head.response().map_err(Broken::by_app)?;
         let response = response_to_link(&head, &carrying.facts).map_err(Broken::by_app)?;
         io.input.consume(length);
         carrying.again = None;

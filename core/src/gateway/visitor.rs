@@ -21,7 +21,7 @@ use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::http1::answer::Answer;
 use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
-use crate::http1::head::{HeadKind, HeadScan, RequestHead, parse_request};
+use crate::http1::head::{HeadKind, HeadScan, RequestHead};
 use crate::http1::hop::{Arrival, LinkRequest, RequestFacts, request_to_link, response_to_visitor};
 use crate::hub::GatewayHub;
 use crate::hub::admission::{Lease, Slot};
@@ -176,8 +176,8 @@ impl Visitor {
         }
         self.timers.clear(Why::Idle);
         self.timers.set_once(Why::Head, now + limits::HEAD_TIME);
-        let length = match self.scan.find(io.input.unread(), HeadKind::Request) {
-            Ok(Some(length)) => length,
+        let head = match self.scan.take(io.input.unread(), HeadKind::Request) {
+            Ok(Some(head)) => head,
             Ok(None) if io.input.ended() => return self.refuse(Violation::HeadIncomplete, cx, io),
             Ok(None) if self.timers.is_due(Why::Head, now) => {
                 return self.refuse(Violation::HeadTimedOut, cx, io);
@@ -186,8 +186,8 @@ impl Visitor {
             Err(violation) => return self.refuse(violation, cx, io),
         };
         self.timers.clear(Why::Head);
-        self.scan = HeadScan::default();
-        let parsed = parse_request(&io.input.unread()[..length]).and_then(|head| {
+        let length = head.len();
+        let parsed = head.request().and_then(|head| {
             if handshake::is_join(&head) {
                 return Ok(Parsed::Join(self.judge_join(&head, cx.now)));
             }

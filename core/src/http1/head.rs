@@ -180,6 +180,15 @@ impl HeadScan {
         self.find_within(input, kind, RECEIVED)
     }
 
+    /// The head that `input` begins with, as [`Self::find`] finds it; the scan is ready for the next one then.
+    pub fn take<'a>(&mut self, input: &'a [u8], kind: HeadKind) -> Result<Option<WholeHead<'a>>, Violation> {
+        let found = self.find(input, kind)?;
+        Ok(found.map(|length| {
+            *self = Self::default();
+            WholeHead(&input[..length])
+        }))
+    }
+
     /// A scan of field lines without a start line: trailers.
     pub(super) fn of_fields() -> Self {
         Self { stage: Stage::LineStart, ..Self::default() }
@@ -239,11 +248,12 @@ impl HeadScan {
     }
 
     fn start_line(&mut self, input: &[u8], kind: HeadKind) -> Result<bool, Violation> {
-        let (is_allowed, too_long): (fn(u8) -> bool, _) = match kind {
-            HeadKind::Request => (|byte| matches!(byte, b' '..=b'~'), Violation::RequestLineTooLong),
-            HeadKind::Response => (is_value_byte, Violation::StatusLine),
+        let (stop, too_long) = match kind {
+            HeadKind::Request => {
+                (self.skip(input, |byte| matches!(byte, b' '..=b'~')), Violation::RequestLineTooLong)
+            }
+            HeadKind::Response => (self.skip(input, is_value_byte), Violation::StatusLine),
         };
-        let stop = self.skip(input, is_allowed);
         let line = &input[self.line..self.searched];
         if line.len() > limits::REQUEST_LINE_BYTES_MAX {
             return Err(too_long);
@@ -298,7 +308,8 @@ impl HeadScan {
     }
 
     /// Moves behind the bytes of a class; what is next, if it is there already.
-    fn skip(&mut self, input: &[u8], is_of_class: fn(u8) -> bool) -> Option<u8> {
+    #[inline]
+    fn skip(&mut self, input: &[u8], is_of_class: impl Fn(u8) -> bool) -> Option<u8> {
         let rest = &input[self.searched..];
         let length = rest.iter().position(|&byte| !is_of_class(byte)).unwrap_or(rest.len());
         self.searched += length;
@@ -320,25 +331,62 @@ impl HeadScan {
     }
 }
 
-/// Parses a whole request head, as [`HeadScan::find`] measured it. Checks all that is not framing (see
-/// [`super::body::request_framing`]); the head of a REQUEST frame, which is somewhat larger, is taken too.
-pub fn parse_request(head: &[u8]) -> Result<RequestHead<'_>, Violation> {
-    let (line, fields) = parse_lines(head, HeadKind::Request)?;
-    let (method, target, version) = parse_request_line(line)?;
-    let head = RequestHead { method, target, version, fields };
-    check_host(&head)?;
-    if list(&head.fields, "expect").any(|element| !element.eq_ignore_ascii_case(b"100-continue")) {
-        return Err(Violation::Expectation);
+/// The bytes of one whole head, which passed the scan: there is no other way to have one.
+#[derive(Clone, Copy, Debug)]
+pub struct WholeHead<'a>(&'a [u8]);
+
+impl<'a> WholeHead<'a> {
+    /// Scans `head`, which has to be one whole head and nothing else. What a link carries, which is somewhat larger than
+    /// what was received, is taken too.
+    pub fn scan(head: &'a [u8], kind: HeadKind) -> Result<Self, Violation> {
+        match HeadScan::default().find_within(head, kind, CARRIED)? {
+            Some(length) if length == head.len() => Ok(Self(head)),
+            _ => Err(Violation::HeadIncomplete),
+        }
     }
-    Ok(head)
+
+    /// How many bytes it has, its blank line and a leading CRLF included.
+    #[allow(clippy::len_without_is_empty, reason = "a head is never empty")]
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Parses it as a request's. Checks all that is not framing (see [`super::body::request_framing`]).
+    pub fn request(self) -> Result<RequestHead<'a>, Violation> {
+        let (line, fields) = self.parse_lines()?;
+        let (method, target, version) = parse_request_line(line)?;
+        let head = RequestHead { method, target, version, fields };
+        check_host(&head)?;
+        if list(&head.fields, "expect").any(|element| !element.eq_ignore_ascii_case(b"100-continue")) {
+            return Err(Violation::Expectation);
+        }
+        Ok(head)
+    }
+
+    /// Parses it as a response's. Checks all that is not framing (see [`super::body::response_framing`]).
+    pub fn response(self) -> Result<ResponseHead<'a>, Violation> {
+        let (line, fields) = self.parse_lines()?;
+        let (version, status, reason) = parse_status_line(line)?;
+        Ok(ResponseHead { status, reason, version, fields })
+    }
+
+    /// The start line and the fields.
+    fn parse_lines(self) -> Result<(&'a [u8], Vec<Field<'a>>), Violation> {
+        let head = self.0.strip_prefix(b"\r\n").unwrap_or(self.0);
+        let end = head.iter().position(|&byte| byte == b'\r').ok_or(Violation::HeadIncomplete)?;
+        let (line, lines) = head.split_at(end);
+        Ok((line, parse_fields(&lines[b"\r\n".len()..])?))
+    }
 }
 
-/// Parses a whole response head, as [`HeadScan::find`] measured it. Checks all that is not framing (see
-/// [`super::body::response_framing`]); the head of a RESPONSE frame, which is somewhat larger, is taken too.
+/// Scans and parses a whole request head.
+pub fn parse_request(head: &[u8]) -> Result<RequestHead<'_>, Violation> {
+    WholeHead::scan(head, HeadKind::Request)?.request()
+}
+
+/// Scans and parses a whole response head.
 pub fn parse_response(head: &[u8]) -> Result<ResponseHead<'_>, Violation> {
-    let (line, fields) = parse_lines(head, HeadKind::Response)?;
-    let (version, status, reason) = parse_status_line(line)?;
-    Ok(ResponseHead { status, reason, version, fields })
+    WholeHead::scan(head, HeadKind::Response)?.response()
 }
 
 /// The values of all lines of `name`, in any case.
@@ -385,31 +433,32 @@ pub(super) fn is_field_lines(text: &[u8]) -> bool {
 
 /// Parses field lines that a scan has passed, to the blank line.
 pub(super) fn parse_fields(lines: &[u8]) -> Result<Vec<Field<'_>>, Violation> {
-    let mut headers = [httparse::EMPTY_HEADER; CARRIED.fields_max];
-    match httparse::parse_headers(lines, &mut headers) {
-        Ok(httparse::Status::Complete((_, headers))) => {
-            let fields = headers.iter();
-            Ok(fields
-                .map(|line| Field { name: line.name.as_bytes(), value: line.value.trim_ascii() })
-                .collect())
+    /// Most heads have fewer: clearing room for the others takes longer than parsing.
+    const COMMON: usize = 24;
+    let parsed = parse_fields_into(lines, &mut [httparse::EMPTY_HEADER; COMMON]);
+    let parsed = match parsed {
+        Err(httparse::Error::TooManyHeaders) => {
+            parse_fields_into(lines, &mut [httparse::EMPTY_HEADER; CARRIED.fields_max])
         }
-        // The scan is the stricter one; where the two should ever differ, both have to agree.
-        Ok(httparse::Status::Partial) | Err(_) => Err(Violation::FieldName),
-    }
+        parsed => parsed,
+    };
+    // The scan is the stricter one; where the two should ever differ, both have to agree.
+    parsed.ok().flatten().ok_or(Violation::FieldName)
+}
+
+fn parse_fields_into<'a>(
+    lines: &'a [u8],
+    room: &mut [httparse::Header<'a>],
+) -> Result<Option<Vec<Field<'a>>>, httparse::Error> {
+    let field =
+        |line: &httparse::Header<'a>| Field { name: line.name.as_bytes(), value: line.value.trim_ascii() };
+    Ok(match httparse::parse_headers(lines, room)? {
+        httparse::Status::Complete((_, headers)) => Some(headers.iter().map(field).collect()),
+        httparse::Status::Partial => None,
+    })
 }
 
 const HTTP_NAME: &[u8] = b"HTTP/";
-
-/// The start line and the fields of a whole head. It is scanned once more, so that no caller can forget to.
-fn parse_lines(head: &[u8], kind: HeadKind) -> Result<(&[u8], Vec<Field<'_>>), Violation> {
-    if HeadScan::default().find_within(head, kind, CARRIED)? != Some(head.len()) {
-        return Err(Violation::HeadIncomplete);
-    }
-    let head = head.strip_prefix(b"\r\n").unwrap_or(head);
-    let end = head.iter().position(|&byte| byte == b'\r').ok_or(Violation::HeadIncomplete)?;
-    let (line, lines) = head.split_at(end);
-    Ok((line, parse_fields(&lines[b"\r\n".len()..])?))
-}
 
 /// Method, target and version (RFC 9112, 3).
 fn parse_request_line(line: &[u8]) -> Result<(&[u8], &[u8], Version), Violation> {
@@ -528,8 +577,18 @@ fn is_port(digits: &[u8]) -> bool {
 
 /// RFC 9110, 5.6.2.
 fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~')
+    const TABLE: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0;
+        while byte < 128 {
+            let b = byte as u8;
+            table[byte] = b.is_ascii_alphanumeric()
+                || matches!(b, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+            byte += 1;
+        }
+        table
+    };
+    TABLE[usize::from(byte)]
 }
 
 /// RFC 9110, 5.5: visible ASCII, space, tab and obs-text.

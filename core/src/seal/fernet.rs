@@ -10,7 +10,7 @@
 use aes::Aes128;
 use aes::cipher::consts::U16;
 use aes::cipher::generic_array::GenericArray;
-use aes::cipher::{BlockDecrypt, BlockEncrypt, KeyInit};
+use aes::cipher::{BlockBackend, BlockClosure, BlockDecrypt, BlockEncrypt, BlockSizeUser, KeyInit};
 use hmac::{Hmac, Mac};
 use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
@@ -102,32 +102,56 @@ impl<F: FnMut(&mut [u8]) + Send> Sealer for FernetSealer<F> {
 /// What of a record is not encrypted yet, and the block that goes into its next one.
 struct Lane<'a> {
     rest: &'a mut [[u8; BLOCK_BYTES]],
-    last: Block,
+    last: u128,
 }
 
-/// Encrypts at most [`LANES`] tokens that were laid out.
+/// Encrypts at most [`LANES`] tokens that were laid out: as long as the shortest lasts, then on with the others.
 fn encrypt_in_lockstep(cipher: &Aes128, records: &mut [Record<'_>]) {
     let mut lanes: Vec<Lane<'_>> = records.iter_mut().map(|record| Lane::new(record.token)).collect();
-    let mut blocks = [Block::default(); LANES];
-    // As long as the shortest lasts; then on with the others.
-    while let Some(steps) = lanes.iter().map(|lane| lane.rest.len()).min() {
-        for step in 0..steps {
-            let blocks = &mut blocks[..lanes.len()];
-            for (block, lane) in blocks.iter_mut().zip(&lanes) {
-                for ((byte, last), plain) in block.iter_mut().zip(lane.last).zip(lane.rest[step]) {
-                    *byte = last ^ plain;
+    while !lanes.is_empty() {
+        match <&mut [Lane<'_>; LANES]>::try_from(&mut lanes[..]) {
+            Ok(all) => cipher.encrypt_with_backend(Lockstep(all)),
+            Err(_) => {
+                for lane in &mut lanes {
+                    cipher.encrypt_with_backend(Lockstep(std::array::from_mut(lane)));
                 }
             }
-            cipher.encrypt_blocks(blocks);
-            for (block, lane) in blocks.iter().zip(&mut lanes) {
-                lane.last = *block;
-                lane.rest[step] = (*block).into();
-            }
-        }
-        for lane in &mut lanes {
-            lane.rest = &mut std::mem::take(&mut lane.rest)[steps..];
         }
         lanes.retain(|lane| !lane.rest.is_empty());
+    }
+}
+
+/// CBC over as many blocks of each lane as the shortest has. As a closure that the cipher calls once, so that all of it
+/// is compiled for the AES unit that the processor has.
+struct Lockstep<'a, 'b, const N: usize>(&'a mut [Lane<'b>; N]);
+
+impl<const N: usize> BlockSizeUser for Lockstep<'_, '_, N> {
+    type BlockSize = U16;
+}
+
+impl<const N: usize> BlockClosure for Lockstep<'_, '_, N> {
+    #[inline(always)]
+    fn call<B: BlockBackend<BlockSize = U16>>(self, backend: &mut B) {
+        let Self(lanes) = self;
+        let steps = lanes.iter().map(|lane| lane.rest.len()).min().unwrap_or(0);
+        let mut blocks: [u128; N] = std::array::from_fn(|lane| lanes[lane].last);
+        let mut rests = lanes.each_mut().map(|lane| {
+            let (now, later) = std::mem::take(&mut lane.rest).split_at_mut(steps);
+            lane.rest = later;
+            now.iter_mut()
+        });
+        for _ in 0..steps {
+            for (last, rest) in blocks.iter_mut().zip(&mut rests) {
+                let Some(bytes) = rest.next() else { return };
+                let mut block: Block = (*last ^ u128::from_ne_bytes(*bytes)).to_ne_bytes().into();
+                backend.proc_block((&mut block).into());
+                *bytes = block.into();
+                *last = u128::from_ne_bytes(*bytes);
+            }
+        }
+        for (lane, last) in lanes.iter_mut().zip(blocks) {
+            lane.last = last;
+        }
     }
 }
 
@@ -135,8 +159,8 @@ impl<'a> Lane<'a> {
     fn new(token: &'a mut [u8]) -> Self {
         let end = token.len() - HMAC_BYTES;
         let (head, ciphertext) = token[..end].split_at_mut(HEAD_BYTES);
-        let (rest, _) = ciphertext.as_chunks_mut();
-        Self { rest, last: *Block::from_slice(&head[9..]) }
+        let iv = head.last_chunk().expect("the IV ends the head");
+        Self { last: u128::from_ne_bytes(*iv), rest: ciphertext.as_chunks_mut().0 }
     }
 }
 
