@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::flow::RecvWindow;
 use super::frame::{Frame, Hello, Peer, PeersCollector, ResetCode, Stats};
 use crate::fault::LinkFault;
-use crate::http1::body::BodyKind;
+use crate::http1::body::{BodyKind, is_valid_trailers};
 use crate::hub::admission::Pool;
 use crate::hub::mailbox::{Exchange, Failure, Inbox, LinkHead};
 use crate::limits::{self, WINDOW_BYTES};
@@ -20,6 +20,7 @@ use crate::websocket::Role;
 
 /// RESETs that may wait to be sent for streams that were refused.
 const OWED_RESETS_MAX: usize = 1024;
+const WRONG_LENGTH: &str = "a body of another length than announced";
 
 /// What came over a link that concerns more than one stream.
 #[derive(Debug)]
@@ -307,7 +308,7 @@ impl Streams {
             stream.exchange.deliver_data(bytes, fx);
             return Ok(());
         }
-        self.refuse_body(id, fx)
+        self.refuse_body(id, WRONG_LENGTH, fx)
     }
 
     fn end(&mut self, id: u32, trailers: &[u8], fx: &mut Effects) -> Result<(), LinkFault> {
@@ -316,7 +317,11 @@ impl Streams {
             return Err(LinkFault::StreamOrder);
         }
         if stream.expected.is_some_and(|left| left > 0) {
-            return self.refuse_body(id, fx);
+            return self.refuse_body(id, WRONG_LENGTH, fx);
+        }
+        // They go out as they are: anything but whole field lines could be taken for another message.
+        if !is_valid_trailers(trailers) {
+            return self.refuse_body(id, "malformed trailers", fx);
         }
         stream.got_end = true;
         stream.exchange.deliver_end(trailers, fx);
@@ -326,15 +331,15 @@ impl Streams {
         Ok(())
     }
 
-    /// A body is longer or shorter than its head said: the stream ends, the link goes on.
-    fn refuse_body(&mut self, id: u32, fx: &mut Effects) -> Result<(), LinkFault> {
+    /// A body is not what its head said, or its trailers are none: the stream ends, the link goes on.
+    fn refuse_body(&mut self, id: u32, why: &'static str, fx: &mut Effects) -> Result<(), LinkFault> {
         if let Some(stream) = self.open.remove(&id) {
             stream.exchange.fail(Failure::Reset(ResetCode::ProtocolError), fx);
         }
         if self.owed.resets.len() == OWED_RESETS_MAX {
             return Err(LinkFault::Flood);
         }
-        self.owed.resets.push((id, ResetCode::ProtocolError, "a body of another length than announced"));
+        self.owed.resets.push((id, ResetCode::ProtocolError, why));
         Ok(())
     }
 
@@ -405,5 +410,51 @@ impl Flood {
         }
         *count += 1;
         if *count > max { Err(LinkFault::Flood) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::PortId;
+    use crate::time::Now;
+
+    /// A connector's side of a link, with one request on stream 1 whose body has come.
+    fn with_a_request(fx: &mut Effects) -> (Streams, Arc<Exchange>) {
+        let inbox = Inbox::new(PortId { index: 1, generation: 1 });
+        let mut streams = Streams::new(Role::Connector, inbox, Pool::new(1 << 20), Instant::default());
+        let mut notices = Vec::new();
+        let head = b"POST / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for frame in [
+            Frame::Hello(Hello::default()),
+            Frame::Request { stream: 1, kind: BodyKind::Unknown, head },
+            Frame::Data { stream: 1, bytes: b"hello" },
+        ] {
+            streams.take_in(frame, &mut Cx { now: Now::default(), fx }, &mut notices).unwrap();
+        }
+        let Some(Notice::Request { exchange, .. }) = notices.pop() else { panic!("no request came") };
+        (streams, exchange)
+    }
+
+    #[test]
+    fn trailers_from_a_peer_that_are_no_field_lines_end_their_stream_and_nothing_else() {
+        let smuggled = b"A: b\r\n\r\nGET /other HTTP/1.1\r\nHost: a\r\n\r\n";
+        for (trailers, is_taken) in [(&b"Digest: x\r\n"[..], true), (smuggled, false), (b"A: b", false)] {
+            let mut fx = Effects::default();
+            let (mut streams, exchange) = with_a_request(&mut fx);
+            let mut cx = Cx { now: Now::default(), fx: &mut fx };
+            let end = Frame::End { stream: 1, trailers };
+            assert_eq!(streams.take_in(end, &mut cx, &mut Vec::new()), Ok(()));
+            let taken = exchange.take(usize::MAX, &mut Vec::new());
+            let refused = (1, ResetCode::ProtocolError, "malformed trailers");
+            if is_taken {
+                assert_eq!((taken.end, taken.failure), (Some(trailers.to_vec()), None));
+                assert!(streams.open.contains_key(&1) && streams.owed.resets.is_empty());
+            } else {
+                let failure = Some(Failure::Reset(ResetCode::ProtocolError));
+                assert_eq!((taken.end, taken.failure), (None, failure));
+                assert_eq!((streams.open.len(), &streams.owed.resets[..]), (0, &[refused][..]));
+            }
+        }
     }
 }
