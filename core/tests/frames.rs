@@ -46,6 +46,23 @@ fn hex(bytes: &[u8]) -> String {
 
 // ---- the examples of docs/protocol.md ------------------------------------------------------------------------------
 
+/// The bytes in `docs/protocol.md`: all words of hexadecimal pairs, but for what follows a `;`.
+fn documented() -> String {
+    let lines = include_str!("../../docs/protocol.md").lines();
+    let words = lines.flat_map(|line| line.split(';').next().unwrap_or_default().split_whitespace());
+    let is_hex = |word: &&str| {
+        word.len().is_multiple_of(2) && word.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    words.filter(is_hex).collect()
+}
+
+/// Checks that the documentation has these bytes too, which come back without their blanks.
+fn example(bytes: &str) -> String {
+    let bytes = bytes.replace(' ', "");
+    assert!(documented().contains(&bytes), "docs/protocol.md lacks {bytes}");
+    bytes
+}
+
 #[test]
 fn frames_are_the_bytes_of_the_examples() {
     let connector = Hello {
@@ -110,7 +127,7 @@ fn frames_are_the_bytes_of_the_examples() {
              04 0004 00005014",
         ),
     ] {
-        assert_eq!(hex(&put(&frame)), bytes.replace(' ', ""), "{frame:?}");
+        assert_eq!(hex(&put(&frame)), example(bytes), "{frame:?}");
         assert_eq!(parse(&put(&frame)), Ok(vec![frame]));
     }
 }
@@ -127,7 +144,7 @@ fn a_list_of_connectors_is_the_bytes_of_the_example() {
     assert_eq!(put_peers(&[peer], &mut out), 1);
     let bytes = "00002f 0a 00000000  00  01 002b  01 0008 3766336130396332  02 0006 6f6666696365 \
                  03 0009 3139322e302e322e37  04 0008 000000006553f100";
-    assert_eq!(hex(&out), bytes.replace(' ', ""));
+    assert_eq!(hex(&out), example(bytes));
 }
 
 #[test]
@@ -136,14 +153,17 @@ fn a_record_is_the_bytes_of_the_example() {
     let mut writer = RecordWriter::new(FixedIv.sealer(&SealKey::from(key), ChaCha20Rng::seed_from_u64(2)));
     Frame::Data { stream: 1, bytes: b"Hello" }.put(writer.frames());
     Frame::End { stream: 1, trailers: b"" }.put(writer.frames());
-    assert_eq!(hex(writer.frames()), "0000000000000000000005030000000148656c6c6f0000000400000001");
+    assert_eq!(
+        hex(writer.frames()),
+        example("0000000000000000 0000050300000001 48656c6c6f 0000000400000001")
+    );
     let mut out = Vec::new();
     writer.end_record();
     writer.seal(UnixSecs(1_700_000_000), Role::Gateway, &mut ChaCha20Rng::seed_from_u64(1), &mut out);
     let bytes = "82 59  80 000000006553f100  000102030405060708090a0b0c0d0e0f \
                  538b8c0118c76850ad229f92c21a3ca4c166bf35badd746922d5007858acc751 \
                  d846361847b842ff21d825f5905354892f602ca1eab9c0b4b92d754933fb6849";
-    assert_eq!(hex(&out), bytes.replace(' ', ""));
+    assert_eq!(hex(&out), example(bytes));
 }
 
 // ---- every rule ----------------------------------------------------------------------------------------------------
