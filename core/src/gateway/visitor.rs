@@ -504,7 +504,9 @@ impl Visitor {
             }
             moved = true;
             carried.log.bytes_in += self.scratch.len() as u64;
-            if self.is_too_long(carried.log.bytes_in) {
+            // What an upgraded connection carries is no body.
+            let is_body = !matches!(carried.response, Response::Tunnel(_) | Response::TunnelDone);
+            if is_body && self.is_too_long(carried.log.bytes_in) {
                 return Err(Trouble::BodyTooLong);
             }
             self.hub.figures.bytes_in.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
