@@ -195,6 +195,12 @@ impl Keys {
             mix: *expand(&pin, &[b"gesher.v2 mix"]),
         }
     }
+
+    /// The same keys again, so that a simulation derives each only once.
+    #[cfg(feature = "sim")]
+    pub(crate) fn duplicate(&self) -> Self {
+        Self { sign: self.sign, join: self.join, mix: self.mix }
+    }
 }
 
 impl fmt::Debug for Keys {

@@ -1,6 +1,7 @@
 //! Scripted apps: for each request a list of acts.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::http1::body::{Decoder, Framing, request_framing};
 use crate::http1::head::{HeadKind, HeadScan, parse_request};
@@ -18,6 +19,8 @@ pub enum Act {
     StopReadingMs(u64),
     /// From now on sends back whatever comes, until FIN, which it answers with its own.
     Echo,
+    /// Sends no more (FIN) and goes on reading.
+    Finish,
     /// Closes (FIN).
     Close,
     /// Resets (RST).
@@ -40,64 +43,106 @@ pub struct AppRequest {
     pub target: String,
     /// The whole head.
     pub head: String,
+    /// What has come of the body; nothing yet when the app decides what to answer.
+    pub body: Vec<u8>,
+    /// The trailers, each line with its end.
+    pub trailers: String,
+    /// Whether the body is whole.
+    pub whole: bool,
 }
 
 /// What an app answers.
-pub(super) type Handler = Box<dyn FnMut(&AppRequest) -> Vec<Act>>;
+type Handler = Box<dyn FnMut(&AppRequest) -> Vec<Act>>;
+
+/// An app.
+pub(super) struct App {
+    pub(super) handler: Handler,
+    /// Whether it takes connections.
+    pub(super) up: bool,
+    /// How long it takes until it has taken one.
+    pub(super) dial_time: Duration,
+    /// The requests that it got, in the order in which their heads came.
+    pub(super) requests: Vec<AppRequest>,
+}
 
 /// One connection to an app.
 #[derive(Default)]
 pub(super) struct AppConn {
     input: Vec<u8>,
     scan: HeadScan,
-    body: Option<Decoder>,
-    /// What came of the body.
-    pub(super) body_bytes: Vec<u8>,
+    /// The body that is coming, and the place of its request.
+    body: Option<(Decoder, usize)>,
+    /// The place of the last request.
+    last: usize,
     pub(super) acts: VecDeque<Act>,
     pub(super) echo: bool,
     pub(super) ended: bool,
 }
 
 impl AppConn {
-    /// These bytes came; what they ask for is added to the acts. Returns what to send back at once.
-    pub(super) fn received(&mut self, bytes: &[u8], handler: &mut Handler) -> Vec<u8> {
+    /// These bytes came; what they ask for is added to the acts.
+    ///
+    /// # Panics
+    /// If they are malformed: an app never gets anything that is.
+    pub(super) fn received(&mut self, bytes: &[u8], app: &mut App) {
         if self.echo {
-            return bytes.to_vec();
+            self.acts.push_back(Act::send(bytes));
+            return;
         }
         self.input.extend_from_slice(bytes);
-        loop {
-            if let Some(decoder) = &mut self.body {
-                let mut out = Vec::new();
-                let Ok(consumed) = decoder.decode(&self.input, usize::MAX, &mut out) else {
-                    panic!("an app got a malformed body");
-                };
-                self.input.drain(..consumed);
-                self.body_bytes.extend(out);
-                if !decoder.is_done() {
-                    return Vec::new();
-                }
-                self.body = None;
-            }
-            let found =
-                self.scan.find(&self.input, HeadKind::Request).expect("an app gets well-formed heads");
-            let Some(length) = found else { return Vec::new() };
-            let head: Vec<u8> = self.input.drain(..length).collect();
-            self.scan = HeadScan::default();
-            let request = parse_request(&head).expect("an app gets well-formed heads");
-            let framing = request_framing(&request).expect("an app gets well-formed framing");
-            self.body = Some(Decoder::new(framing)).filter(|_| framing != Framing::Empty);
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            self.body_bytes.clear();
-            self.acts.extend(handler(&AppRequest {
-                method: text(request.method),
-                target: text(request.target),
-                head: text(&head),
-            }));
+        while self.take_body(app) && self.take_head(app) {}
+    }
+
+    /// Goes on with a body; false while it is not whole.
+    fn take_body(&mut self, app: &mut App) -> bool {
+        let Some((decoder, place)) = &mut self.body else { return true };
+        let request = &mut app.requests[*place];
+        let consumed = decoder
+            .decode(&self.input, usize::MAX, &mut request.body)
+            .expect("an app gets well-formed bodies");
+        self.input.drain(..consumed);
+        request.whole = decoder.is_done();
+        if request.whole {
+            request.trailers = text(&decoder.take_trailers());
+            self.body = None;
         }
+        self.body.is_none()
+    }
+
+    /// Takes one head; false if it is not whole.
+    fn take_head(&mut self, app: &mut App) -> bool {
+        let found = self.scan.find(&self.input, HeadKind::Request).expect("an app gets well-formed heads");
+        let Some(length) = found else { return false };
+        let head: Vec<u8> = self.input.drain(..length).collect();
+        self.scan = HeadScan::default();
+        let parsed = parse_request(&head).expect("an app gets well-formed heads");
+        let framing = request_framing(&parsed).expect("an app gets well-formed framing");
+        let request = AppRequest {
+            method: text(parsed.method),
+            target: text(parsed.target),
+            head: text(&head),
+            body: Vec::new(),
+            trailers: String::new(),
+            whole: framing == Framing::Empty,
+        };
+        self.acts.extend((app.handler)(&request));
+        self.last = app.requests.len();
+        self.body = Some((Decoder::new(framing), self.last)).filter(|_| !request.whole);
+        app.requests.push(request);
+        true
     }
 
     /// Whether the body of the last request is whole.
     pub(super) fn has_body(&self) -> bool {
         self.body.is_none()
     }
+
+    /// The last request of this connection.
+    pub(super) fn last<'a>(&self, app: &'a App) -> &'a AppRequest {
+        &app.requests[self.last]
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

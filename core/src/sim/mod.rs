@@ -28,4 +28,5 @@ mod transcript;
 mod world;
 
 pub use self::app::{Act, AppRequest};
-pub use self::world::{LinkTrouble, Sealing, Visitor, World, conversation};
+pub use self::pipe::PIPE_BYTES;
+pub use self::world::{Joiner, LinkTrouble, Sealing, Visitor, Way, World, conversation};

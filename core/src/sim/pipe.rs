@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 
 use crate::time::Instant;
 
-/// What two socket buffers hold together.
-const CAPACITY_BYTES: usize = 256 * 1024;
+/// How many bytes are under way or unread in one direction of a connection: what two socket buffers hold together.
+pub const PIPE_BYTES: usize = 256 * 1024;
 
 /// What arrives at the end of a pipe.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(super) struct Pipe {
 impl Pipe {
     /// How many bytes the sender may still write.
     pub(super) fn room(&self) -> usize {
-        CAPACITY_BYTES.saturating_sub(self.bytes)
+        PIPE_BYTES.saturating_sub(self.bytes)
     }
 
     pub(super) fn send(&mut self, at: Instant, bytes: &[u8]) {
@@ -49,8 +49,11 @@ impl Pipe {
         }
     }
 
-    /// A reset overtakes what was not read.
+    /// A reset overtakes what was not read; of two the first counts.
     pub(super) fn reset(&mut self, at: Instant) {
+        if matches!(self.queue.front(), Some((_, Item::Reset))) {
+            return;
+        }
         self.closed = true;
         self.bytes = 0;
         self.queue.clear();
@@ -80,15 +83,18 @@ impl Pipe {
         Some(Item::Bytes(bytes))
     }
 
-    /// Changes bytes that are under way.
+    /// Changes the bytes that were sent last.
+    ///
+    /// # Panics
+    /// If nothing is under way: then there would be no trouble.
     pub(super) fn tamper(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
-        for (_, item) in self.queue.iter_mut().rev() {
-            if let Item::Bytes(bytes) = item {
-                let before = bytes.len();
-                change(bytes);
-                self.bytes = self.bytes + bytes.len() - before;
-                return;
-            }
-        }
+        let bytes = self.queue.iter_mut().rev().find_map(|(_, item)| match item {
+            Item::Bytes(bytes) => Some(bytes),
+            Item::End | Item::Reset => None,
+        });
+        let bytes = bytes.expect("something is under way");
+        let before = bytes.len();
+        change(bytes);
+        self.bytes = self.bytes + bytes.len() - before;
     }
 }

@@ -18,21 +18,31 @@ use crate::time::{Instant, UnixSecs};
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
     text: String,
-    /// A portion of a body that may still grow.
-    portion: Option<Portion>,
+    /// A line that may still grow.
+    open: Option<Portion>,
     /// Ids that the gateway drew, in the order of their first appearance.
     ids: Vec<String>,
     /// Streams of all links, in the order of their first appearance.
     streams: BTreeMap<(usize, u32), usize>,
 }
 
+/// Bytes of one moment and one way.
 #[derive(Debug)]
 struct Portion {
     at: Instant,
     from: String,
     to: String,
+    /// The records that carry nothing but this, on one stream; none for a plain body.
+    records: Option<Records>,
     len: usize,
     hash: Sha256,
+}
+
+#[derive(Debug)]
+struct Records {
+    stream: String,
+    count: usize,
+    bytes: usize,
 }
 
 impl Transcript {
@@ -62,26 +72,53 @@ impl Transcript {
 
     /// A portion of a body; portions of one moment and one way are shown as one.
     pub(super) fn body(&mut self, at: Instant, from: &str, to: &str, bytes: &[u8]) {
-        if bytes.is_empty() {
-            return;
-        }
-        match &mut self.portion {
-            Some(portion) if portion.at == at && portion.from == from && portion.to == to => {
-                portion.len += bytes.len();
-                portion.hash.update(bytes);
-            }
-            _ => {
-                self.flush();
-                let hash = Sha256::new_with_prefix(bytes);
-                self.portion = Some(Portion { at, from: from.into(), to: to.into(), len: bytes.len(), hash });
-            }
+        if !bytes.is_empty() {
+            self.portion(at, from, to, None, bytes);
         }
     }
 
+    fn portion(&mut self, at: Instant, from: &str, to: &str, record: Option<(String, usize)>, bytes: &[u8]) {
+        let stream = record.as_ref().map(|(stream, _)| stream.as_str());
+        let goes_on = self.open.as_ref().is_some_and(|open| {
+            let of_same = open.records.as_ref().map(|records| records.stream.as_str()) == stream;
+            open.at == at && open.from == from && open.to == to && of_same
+        });
+        if !goes_on {
+            self.flush();
+        }
+        let open = self.open.get_or_insert_with(|| Portion {
+            at,
+            from: from.into(),
+            to: to.into(),
+            records: record.as_ref().map(|(stream, _)| Records {
+                stream: stream.clone(),
+                count: 0,
+                bytes: 0,
+            }),
+            len: 0,
+            hash: Sha256::new(),
+        });
+        if let (Some(records), Some((_, token_bytes))) = (&mut open.records, record) {
+            records.count += 1;
+            records.bytes += token_bytes;
+        }
+        open.len += bytes.len();
+        open.hash.update(bytes);
+    }
+
     fn flush(&mut self) {
-        if let Some(Portion { at, from, to, len, hash }) = self.portion.take() {
+        if let Some(Portion { at, from, to, records, len, hash }) = self.open.take() {
             let hash = hash.finalize();
-            let what = format!("{len} B #{:02x}{:02x}", hash[0], hash[1]);
+            let portion = format!("{len} B #{:02x}{:02x}", hash[0], hash[1]);
+            let what = match records {
+                None => portion,
+                Some(Records { stream, count: 1, bytes }) => {
+                    format!("record {bytes} B {{ DATA {stream} {portion} }}")
+                }
+                Some(Records { stream, count, bytes }) => {
+                    format!("{count} records {bytes} B {{ DATA {stream} {portion} }}")
+                }
+            };
             self.sent(at, &from, &to, &what);
         }
     }
@@ -104,7 +141,13 @@ impl Transcript {
     /// A record that was sealed for the link whose gateway's end is `link`.
     pub(super) fn record(&mut self, at: Instant, from: &str, to: &str, link: usize, plain: &[u8]) {
         const SEQUENCE_BYTES: usize = 8;
-        let frames: Vec<String> = frame::parse(&plain[SEQUENCE_BYTES..])
+        let frames = &plain[SEQUENCE_BYTES..];
+        let mut parsed = frame::parse(frames);
+        if let (Some(Ok(Frame::Data { stream, bytes })), None) = (parsed.next(), parsed.next()) {
+            let stream = self.stream(link, stream);
+            return self.portion(at, from, to, Some((stream, token_len(plain.len()))), bytes);
+        }
+        let frames: Vec<String> = frame::parse(frames)
             .map(|frame| match frame {
                 Ok(frame) => self.frame(link, &frame),
                 Err(fault) => format!("?? {fault}"),
@@ -114,11 +157,13 @@ impl Transcript {
         self.sent(at, from, to, &what);
     }
 
+    fn stream(&mut self, link: usize, stream: u32) -> String {
+        let next = self.streams.len() + 1;
+        format!("x{}", self.streams.entry((link, stream)).or_insert(next))
+    }
+
     fn frame(&mut self, link: usize, frame: &Frame<'_>) -> String {
-        let mut x = |stream: u32| {
-            let next = self.streams.len() + 1;
-            format!("x{}", self.streams.entry((link, stream)).or_insert(next))
-        };
+        let mut x = |stream| self.stream(link, stream);
         match frame {
             Frame::Hello(hello) if hello.instance.is_some() => {
                 format!("HELLO {} epoch {}", hello.name, hello.epoch)
@@ -226,14 +271,17 @@ fn link_head(kind: BodyKind, head: &[u8]) -> String {
         Some(status) => status.get(..3).unwrap_or(status),
         None => first.strip_suffix(" HTTP/1.1").unwrap_or(first),
     };
-    let fields = lines.filter(|line| !line.is_empty()).count();
+    let fields = match lines.filter(|line| !line.is_empty()).count() {
+        1 => "1 field".into(),
+        count => format!("{count} fields"),
+    };
     let body = match kind {
         BodyKind::None => "no body".into(),
         BodyKind::Sized(length) => format!("{length} B"),
         BodyKind::Unknown => "a body".into(),
         BodyKind::Upgrade => "upgrade".into(),
     };
-    format!("{subject}, {fields} fields, {body}")
+    format!("{subject}, {fields}, {body}")
 }
 
 /// Follows one plain HTTP connection, both ways.
@@ -253,6 +301,8 @@ pub(super) struct Talk {
 pub(super) enum Said {
     Line(String),
     Body(Vec<u8>),
+    /// The join that was last asked for was found right.
+    Accepted,
 }
 
 #[derive(Default)]
@@ -274,7 +324,7 @@ impl Talk {
                 (String::from_utf8_lossy(request.method), String::from_utf8_lossy(request.target));
             let mut line = format!("{method} {target}");
             if request.get("x-join-code").is_some() {
-                line += " · join, signed, PIN proved";
+                line += " · join, signed, with a proof of the PIN";
             }
             push_framing(&mut line, framing);
             for name in ["upgrade", "expect", "host"] {
@@ -316,6 +366,7 @@ impl Talk {
             if response.get("gesher-accept").is_some() {
                 line = "101 · accept proof".into();
                 self.is_link = true;
+                self.lines.push(Said::Accepted);
             }
             self.lines.push(Said::Line(line));
             self.responses.body = Some(Decoder::new(framing));
@@ -362,8 +413,9 @@ impl Follower {
 
     /// Not HTTP, and nothing after it can be.
     fn junk(&mut self, bytes: Vec<u8>, lines: &mut Vec<Said>) {
-        let shown = bytes[..bytes.len().min(40)].escape_ascii().to_string();
-        lines.push(Said::Line(format!("not HTTP: {} B \"{shown}\"", bytes.len())));
+        let is_text = |byte: &u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        let text: Vec<u8> = bytes.iter().copied().take(40).take_while(is_text).collect();
+        lines.push(Said::Line(format!("not HTTP: {} B \"{}\"", bytes.len(), text.escape_ascii())));
         self.body = Some(Decoder::new(Framing::UntilClose));
     }
 }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
-use super::app::{Act, AppConn, AppRequest, Handler};
+use super::app::{Act, App, AppConn, AppRequest};
 use super::pipe::{Item, Pipe};
 use super::transcript::{Said, Sealed, Talk, TapSeals, Transcript};
 use crate::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
-use crate::drive::{Close, Conn, Outside};
+use crate::drive::{Close, Conn, Outside, Todo};
 use crate::event::Event;
 use crate::hub::{ConnectorHub, GatewayHub};
 use crate::machine::{Cx, Dial, DialFault, Effects, Endpoint, PortId, Process};
@@ -37,19 +37,47 @@ pub enum Sealing {
     FixedIv,
 }
 
-/// A trouble on the way from or to a connector's link.
+/// A trouble on a connector's link.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LinkTrouble {
-    /// Flips one bit of what is under way to the gateway.
-    FlipBit,
-    /// Repeats what was last sent to the gateway.
-    Repeat,
-    /// Cuts off the second half of what was last sent to the gateway, and the connection.
-    Cut,
+    /// Flips one bit of what was last sent this way.
+    FlipBit(Way),
+    /// Repeats what was last sent this way.
+    Repeat(Way),
+    /// Cuts off the second half of what was last sent this way, and ends the connection there (FIN).
+    Cut(Way),
     /// Resets the connection, at both ends.
     Reset,
     /// Swallows everything from now on, without telling anyone.
     Clog,
+    /// The same, but the connector is told at once (RST): a connection that a NAT forgot.
+    Forget,
+}
+
+/// A way that bytes take over a link.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// From the connector to the gateway.
+    ToGateway,
+    /// From the gateway to the connector.
+    ToConnector,
+}
+
+/// What a connector knows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Joiner {
+    /// The secret; the gateway's unless said otherwise.
+    pub secret: &'static str,
+    /// The PIN; the gateway's unless said otherwise.
+    pub pin: &'static str,
+    /// How far its civil clock is ahead, in seconds.
+    pub skew_secs: i64,
+}
+
+impl Default for Joiner {
+    fn default() -> Self {
+        Self { secret: "a secret of this world", pin: "K3 2P QX", skew_secs: 0 }
+    }
 }
 
 /// A scripted visitor.
@@ -68,6 +96,10 @@ pub struct World {
     dials: Vec<(Instant, usize, Dial)>,
     transcript: Transcript,
     visitors: usize,
+    /// The most that a machine reads or writes at once.
+    io_bytes_max: usize,
+    /// What is shown after the bytes that it is about.
+    later: Vec<(usize, Event)>,
 }
 
 struct Clock(AtomicU64);
@@ -78,11 +110,7 @@ struct ProcessState {
     outside: Arc<SimOutside>,
     sealed: Sealed,
     alive: bool,
-}
-
-struct App {
-    handler: Handler,
-    up: bool,
+    is_at_rest: Box<dyn Fn() -> bool>,
 }
 
 /// What a process of the world asks of the outside.
@@ -142,11 +170,13 @@ struct End {
     /// What is said on the connection, kept at the end that asks.
     talk: Talk,
     asks: bool,
+    /// Everything that was sent from here, if it is a connector's end of a link: what a listener on the way has.
+    captured: Option<Vec<u8>>,
 }
 
 enum Actor {
     Machine(MachineState),
-    Visitor { received: Vec<u8>, reading: bool, ended: bool, reset: bool },
+    Visitor(VisitorState),
     App { app: String, conn: Box<AppConn>, wait_until: Option<Instant>, stop_until: Option<Instant> },
     Gone,
 }
@@ -155,9 +185,19 @@ struct MachineState {
     process: usize,
     conn: Box<Conn>,
     woken: bool,
-    reads: bool,
-    writes: bool,
-    wake_at: Option<(Instant, Why)>,
+    /// What it said last.
+    todo: Todo,
+}
+
+#[derive(Default)]
+struct VisitorState {
+    /// What its kernel did not take yet, and whether FIN follows.
+    unsent: Vec<u8>,
+    ends: bool,
+    received: Vec<u8>,
+    stopped: bool,
+    ended: bool,
+    reset: bool,
 }
 
 impl World {
@@ -176,6 +216,8 @@ impl World {
             dials: Vec::new(),
             transcript,
             visitors: 0,
+            io_bytes_max: READ_BYTES,
+            later: Vec::new(),
         }
     }
 
@@ -183,15 +225,15 @@ impl World {
 
     /// Starts the gateway; `adapt` changes its settings.
     pub fn start_gateway(&mut self, adapt: impl FnOnce(GatewayConfig) -> GatewayConfig) {
-        self.start_gateway_with("K3 2P QX", adapt);
-    }
-
-    /// The same with another PIN than the connectors have.
-    pub fn start_gateway_with(&mut self, pin: &str, adapt: impl FnOnce(GatewayConfig) -> GatewayConfig) {
         let (seals, sealed) = self.seals();
-        let config = adapt(GatewayConfig::new(test_keys("a secret of this world", pin)).sealing_with(seals));
+        let Joiner { secret, pin, .. } = Joiner::default();
+        let config = adapt(GatewayConfig::new(test_keys(secret, pin)).sealing_with(seals));
         let hub = GatewayHub::new(config, self.draw());
-        self.add_process("gateway", hub, sealed);
+        let is_at_rest = Box::new({
+            let hub = hub.clone();
+            move || hub.is_at_rest()
+        });
+        self.add_process("gateway", hub, is_at_rest, sealed);
     }
 
     /// Starts a connector for the app `target`; `adapt` changes its settings.
@@ -201,27 +243,30 @@ impl World {
         target: &str,
         adapt: impl FnOnce(ConnectorConfig) -> ConnectorConfig,
     ) {
-        self.start_connector_with(name, target, "a secret of this world", 0, adapt);
+        self.start_connector_as(Joiner::default(), name, target, adapt);
     }
 
-    /// The same with another secret, or a clock that is `skew_secs` ahead.
-    pub fn start_connector_with(
+    /// The same with another secret or PIN, or a wrong clock.
+    pub fn start_connector_as(
         &mut self,
+        joiner: Joiner,
         name: &str,
         target: &str,
-        secret: &str,
-        skew_secs: i64,
         adapt: impl FnOnce(ConnectorConfig) -> ConnectorConfig,
     ) {
         let (seals, sealed) = self.seals();
         let gateway = GatewayUrl::parse("http://gateway").expect("a host name");
         let target = TargetUrl::parse(&format!("http://{target}")).expect("apps have host names");
-        let keys = test_keys(secret, "K32PQX");
+        let keys = test_keys(joiner.secret, joiner.pin);
         let config = adapt(ConnectorConfig::new(keys, gateway, target).name(name).sealing_with(seals));
         let hub = ConnectorHub::new(config, self.draw());
-        let process = self.add_process(name, hub.clone(), sealed);
+        let is_at_rest = Box::new({
+            let hub = hub.clone();
+            move || hub.is_at_rest()
+        });
+        let process = self.add_process(name, hub.clone(), is_at_rest, sealed);
         let state = &self.processes[process];
-        state.outside.skew_secs.store(skew_secs, Ordering::Relaxed);
+        state.outside.skew_secs.store(joiner.skew_secs, Ordering::Relaxed);
         if let Some(machine) = (hub as Arc<dyn Process>).supervisor() {
             let conn = Conn::new(machine, state.outside.clone());
             self.add_machine(process, conn, None, Duration::ZERO, false);
@@ -230,12 +275,48 @@ impl World {
 
     /// Starts an app that answers each request with these acts.
     pub fn start_app(&mut self, name: &str, handler: impl FnMut(&AppRequest) -> Vec<Act> + 'static) {
-        self.apps.insert(name.to_owned(), App { handler: Box::new(handler), up: true });
+        let app =
+            App { handler: Box::new(handler), up: true, dial_time: Duration::ZERO, requests: Vec::new() };
+        self.apps.insert(name.to_owned(), app);
+    }
+
+    fn app(&mut self, name: &str) -> &mut App {
+        self.apps.get_mut(name).expect("an app of this world")
     }
 
     /// Whether an app takes connections.
     pub fn set_app_up(&mut self, name: &str, up: bool) {
-        self.apps.get_mut(name).expect("an app of this world").up = up;
+        self.app(name).up = up;
+    }
+
+    /// How long an app lets those wait who connect.
+    pub fn set_app_dial_ms(&mut self, name: &str, ms: u64) {
+        self.app(name).dial_time = Duration::from_millis(ms);
+    }
+
+    /// The requests that an app got, in the order in which their heads came.
+    pub fn requests(&self, app: &str) -> &[AppRequest] {
+        &self.apps.get(app).expect("an app of this world").requests
+    }
+
+    /// How many connections an app has that somebody holds the other end of.
+    pub fn app_connections(&self, app: &str) -> usize {
+        let is_held =
+            |end: &End| end.peer.is_some_and(|peer| matches!(self.ends[peer].actor, Actor::Machine(_)));
+        let of_app = |end: &&End| matches!(&end.actor, Actor::App { app: name, .. } if name == app);
+        self.ends.iter().filter(of_app).filter(|end| is_held(end)).count()
+    }
+
+    /// Sets the civil clock of a process so many seconds ahead.
+    pub fn set_skew(&mut self, name: &str, skew_secs: i64) {
+        self.note_trouble(&format!("the clock of {name} is {skew_secs} s ahead"));
+        let process = self.process(name);
+        self.processes[process].outside.skew_secs.store(skew_secs, Ordering::Relaxed);
+    }
+
+    /// Whether a process holds nothing any more: see [`GatewayHub::is_at_rest`] and [`ConnectorHub::is_at_rest`].
+    pub fn is_at_rest(&self, name: &str) -> bool {
+        (self.processes[self.process(name)].is_at_rest)()
     }
 
     /// A process dies: its kernel closes what it had open.
@@ -268,10 +349,17 @@ impl World {
         place.expect("a process of this world")
     }
 
-    fn add_process(&mut self, name: &str, process: Arc<dyn Process>, sealed: Sealed) -> usize {
+    fn add_process(
+        &mut self,
+        name: &str,
+        process: Arc<dyn Process>,
+        is_at_rest: Box<dyn Fn() -> bool>,
+        sealed: Sealed,
+    ) -> usize {
         let clock = self.clock.clone();
         let outside = Arc::new(SimOutside { clock, skew_secs: AtomicI64::new(0), mail: Mutex::default() });
-        self.processes.push(ProcessState { name: name.to_owned(), process, outside, sealed, alive: true });
+        let name = name.to_owned();
+        self.processes.push(ProcessState { name, process, outside, sealed, alive: true, is_at_rest });
         self.processes.len() - 1
     }
 
@@ -296,21 +384,35 @@ impl World {
     pub fn visit(&mut self) -> Visitor {
         self.visitors += 1;
         let name = format!("visitor-{}", self.visitors);
-        let actor = Actor::Visitor { received: Vec::new(), reading: true, ended: false, reset: false };
+        let actor = Actor::Visitor(VisitorState::default());
         let visitor = self.ends.len();
         self.ends.push(End::new(name, None, Duration::ZERO, actor, true));
         self.accept(visitor, Duration::ZERO);
         Visitor(visitor)
     }
 
-    /// A visitor sends.
+    /// A visitor sends; what its kernel does not take waits until it does.
     pub fn send(&mut self, visitor: Visitor, bytes: impl AsRef<[u8]>) {
-        self.put(visitor.0, bytes.as_ref());
+        if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
+            state.unsent.extend_from_slice(bytes.as_ref());
+            self.visitor_sends(visitor.0);
+        }
     }
 
     /// A visitor sends no more (FIN).
     pub fn send_end(&mut self, visitor: Visitor) {
-        self.put_end(visitor.0);
+        if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
+            state.ends = true;
+            self.visitor_sends(visitor.0);
+        }
+    }
+
+    /// How many bytes of a visitor its kernel has not taken.
+    pub fn unsent(&self, visitor: Visitor) -> usize {
+        match &self.ends[visitor.0].actor {
+            Actor::Visitor(state) => state.unsent.len(),
+            _ => 0,
+        }
     }
 
     /// A visitor is gone (RST).
@@ -322,15 +424,15 @@ impl World {
 
     /// Whether a visitor reads what comes.
     pub fn set_reading(&mut self, visitor: Visitor, read: bool) {
-        if let Actor::Visitor { reading, .. } = &mut self.ends[visitor.0].actor {
-            *reading = read;
+        if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
+            state.stopped = !read;
         }
     }
 
     /// Takes what a visitor got since the last time.
     pub fn received(&mut self, visitor: Visitor) -> Vec<u8> {
         match &mut self.ends[visitor.0].actor {
-            Actor::Visitor { received, .. } => std::mem::take(received),
+            Actor::Visitor(state) => std::mem::take(&mut state.received),
             _ => Vec::new(),
         }
     }
@@ -338,8 +440,8 @@ impl World {
     /// Whether a visitor's connection was ended by the gateway: none if not, else whether in good order (FIN).
     pub fn ended(&self, visitor: Visitor) -> Option<bool> {
         match self.ends[visitor.0].actor {
-            Actor::Visitor { reset: true, .. } => Some(false),
-            Actor::Visitor { ended: true, .. } => Some(true),
+            Actor::Visitor(VisitorState { reset: true, .. }) => Some(false),
+            Actor::Visitor(VisitorState { ended: true, .. }) => Some(true),
             _ => None,
         }
     }
@@ -347,44 +449,77 @@ impl World {
     // ---- troubles --------------------------------------------------------------------------------------------------
 
     /// Something happens to the newest link of a connector.
+    ///
+    /// # Panics
+    /// If bytes are to be changed and none are under way.
     pub fn trouble(&mut self, connector: &str, trouble: LinkTrouble) {
-        let process = self.process(connector);
-        let is_link = |end: &End| {
-            end.asks
-                && end.talk.is_link
-                && matches!(&end.actor, Actor::Machine(machine) if machine.process == process)
-        };
-        let link = self.ends.iter().rposition(is_link).expect("the connector has a link");
+        let link = self.newest_link(connector);
         let gateway = self.ends[link].peer.expect("a link has two ends");
         let now = self.clock.now();
-        let inbound = &mut self.ends[gateway].inbound;
+        let end_of = |way| match way {
+            Way::ToGateway => (gateway, format!("{connector} > gateway")),
+            Way::ToConnector => (link, format!("gateway > {connector}")),
+        };
+        let both = (gateway, format!("{connector} <-> gateway"));
+        let (where_to, what) = match trouble {
+            LinkTrouble::FlipBit(way) => (end_of(way), "one bit is flipped on the way"),
+            LinkTrouble::Repeat(way) => (end_of(way), "what is on the way comes twice"),
+            LinkTrouble::Cut(way) => (end_of(way), "cut off half-way"),
+            LinkTrouble::Reset => (both, "reset"),
+            LinkTrouble::Clog => (both, "nothing passes any more"),
+            LinkTrouble::Forget => (both, "nothing passes any more, and the connector is told so"),
+        };
+        let (end, place) = where_to;
+        let inbound = &mut self.ends[end].inbound;
         match trouble {
-            LinkTrouble::FlipBit => inbound.tamper(|bytes| {
+            LinkTrouble::FlipBit(_) => inbound.tamper(|bytes| {
                 let place = bytes.len() / 2;
                 bytes[place] ^= 1;
             }),
-            LinkTrouble::Repeat => inbound.tamper(|bytes| bytes.extend_from_within(..)),
-            LinkTrouble::Cut => {
+            LinkTrouble::Repeat(_) => inbound.tamper(|bytes| bytes.extend_from_within(..)),
+            LinkTrouble::Cut(_) => {
                 inbound.tamper(|bytes| bytes.truncate(bytes.len() / 2));
                 inbound.end(now + self.link_delay);
             }
             LinkTrouble::Reset => {
-                inbound.reset(now);
-                self.ends[link].inbound.reset(now);
+                for end in [gateway, link] {
+                    let inbound = &mut self.ends[end].inbound;
+                    inbound.clogged = false;
+                    inbound.reset(now);
+                }
             }
             LinkTrouble::Clog => {
                 inbound.clogged = true;
                 self.ends[link].inbound.clogged = true;
             }
+            LinkTrouble::Forget => {
+                inbound.clogged = true;
+                self.ends[link].inbound.clogged = true;
+                let machine = self.machine(link);
+                machine.conn.broke();
+                machine.woken = true;
+            }
         }
-        let what = match trouble {
-            LinkTrouble::FlipBit => "one bit flipped on the way to the gateway",
-            LinkTrouble::Repeat => "repeated on the way to the gateway",
-            LinkTrouble::Cut => "cut in the middle",
-            LinkTrouble::Reset => "reset",
-            LinkTrouble::Clog => "nothing passes any more",
+        self.note_trouble(&format!("{place}: {what}"));
+    }
+
+    /// What a listener on the way has of a connector's newest link: everything that the connector sent, its join first.
+    pub fn captured(&self, connector: &str) -> Vec<u8> {
+        self.ends[self.newest_link(connector)].captured.clone().unwrap_or_default()
+    }
+
+    fn newest_link(&self, connector: &str) -> usize {
+        let process = self.process(connector);
+        let is_link = |end: &End| {
+            let of_process = matches!(&end.actor, Actor::Machine(machine) if machine.process == process);
+            of_process && end.captured.is_some()
         };
-        self.note_trouble(&format!("{connector} <-> gateway: {what}"));
+        self.ends.iter().rposition(is_link).expect("the connector has a link")
+    }
+
+    /// No machine reads or writes more than so many bytes at once from now on: bytes are cut anywhere.
+    pub fn limit_io(&mut self, bytes: usize) {
+        self.io_bytes_max = bytes.clamp(1, READ_BYTES);
     }
 
     fn note_trouble(&mut self, what: &str) {
@@ -406,6 +541,29 @@ impl World {
         self.clock.set(until);
     }
 
+    /// Everyone leaves or is asked to stop, and after a while nobody holds anything any more.
+    ///
+    /// # Panics
+    /// If somebody does.
+    pub fn come_to_rest(&mut self) {
+        /// Whatever is clogged is silent for 25 s.
+        const LONG_ENOUGH_MS: u64 = 60_000;
+        for end in 0..self.ends.len() {
+            if matches!(self.ends[end].actor, Actor::Visitor(_)) {
+                self.leave(Visitor(end));
+            }
+        }
+        let alive = self.processes.iter().filter(|state| state.alive);
+        let names: Vec<String> = alive.map(|state| state.name.clone()).collect();
+        for name in &names {
+            self.drain(name);
+        }
+        self.run_ms(LONG_ENOUGH_MS);
+        for name in names {
+            assert!(self.is_at_rest(&name), "{name} holds something");
+        }
+    }
+
     /// The transcript so far.
     pub fn transcript(&mut self) -> String {
         self.transcript.text()
@@ -419,18 +577,18 @@ impl World {
                 acted |= self.turn(end);
             }
             if !acted {
-                return;
+                return self.check_rest();
             }
         }
-        panic!("something spins:\n{}", self.transcript());
+        panic!("something spins");
     }
 
     fn next_moment(&self) -> Option<Instant> {
         let now = self.clock.now();
         let ends = self.ends.iter().flat_map(|end| {
             let (reads, own) = match &end.actor {
-                Actor::Machine(machine) => (machine.reads, machine.wake_at.map(|(at, _)| at)),
-                Actor::Visitor { reading, .. } => (*reading, None),
+                Actor::Machine(machine) => (machine.todo.read, machine.todo.wake_at.map(|(at, _)| at)),
+                Actor::Visitor(state) => (!state.stopped, None),
                 Actor::App { wait_until, stop_until, .. } => {
                     (true, wait_until.iter().chain(stop_until).min().copied())
                 }
@@ -445,7 +603,7 @@ impl World {
     fn turn(&mut self, end: usize) -> bool {
         match &self.ends[end].actor {
             Actor::Machine(_) => self.turn_machine(end),
-            Actor::Visitor { .. } => self.turn_visitor(end),
+            Actor::Visitor(_) => self.turn_visitor(end),
             Actor::App { .. } => self.turn_app(end),
             Actor::Gone => {
                 // Whatever comes for someone who is gone is answered with a reset.
@@ -465,39 +623,36 @@ impl World {
         let room = self.ends[end].peer.is_none_or(|peer| self.ends[peer].inbound.room() > 0);
         let arrived = self.ends[end].inbound.ready_at().is_some_and(|at| at <= now);
         let Actor::Machine(machine) = &mut self.ends[end].actor else { return false };
-        let due = machine.wake_at.filter(|(at, _)| *at <= now);
-        if !(machine.woken || due.is_some() || (machine.reads && arrived) || (machine.writes && room)) {
+        let due = machine.todo.wake_at.filter(|(at, _)| *at <= now);
+        let todo = machine.todo;
+        if !(machine.woken || due.is_some() || (todo.read && arrived) || (todo.write && room)) {
             return false;
         }
-        machine.woken = false;
-        machine.wake_at = None;
-        let process = machine.process;
         if let Some((_, why)) = due {
             self.show_deadline(end, why);
         }
         loop {
-            let Actor::Machine(machine) = &mut self.ends[end].actor else { return true };
-            let todo = machine.conn.advance();
-            (machine.reads, machine.writes, machine.wake_at) = (todo.read, todo.write, todo.wake_at);
-            let output = machine.conn.output().to_vec();
-            self.deliver(process, Some(end));
+            let todo = self.advance(end);
             if let Some(how) = todo.close {
                 self.let_go(end, how);
                 return true;
             }
             let mut moved = todo.again;
             if todo.write {
+                let mut output = self.machine(end).conn.output().to_vec();
+                output.truncate(self.io_bytes_max);
                 let count = self.put(end, &output);
                 self.machine(end).conn.sent(count);
                 moved |= count > 0;
             }
+            self.show_later();
             if todo.shutdown {
                 self.put_end(end);
                 self.machine(end).conn.has_shut_down();
                 moved = true;
             }
             if todo.read
-                && let Some(item) = self.ends[end].inbound.read(now, READ_BYTES)
+                && let Some(item) = self.ends[end].inbound.read(now, self.io_bytes_max)
             {
                 let conn = &mut self.machine(end).conn;
                 match item {
@@ -507,18 +662,60 @@ impl World {
                 }
                 moved = true;
             }
-            let machine = self.machine(end);
-            moved |= std::mem::take(&mut machine.woken);
+            moved |= self.machine(end).woken;
             if !moved {
                 return true;
             }
         }
     }
 
+    /// Calls `advance`, and once more to see that this changes nothing.
+    fn advance(&mut self, end: usize) -> Todo {
+        let machine = self.machine(end);
+        machine.woken = false;
+        let process = machine.process;
+        let todo = machine.conn.advance();
+        machine.todo = todo;
+        self.deliver(process, Some(end));
+        if !todo.again && todo.close.is_none() && !self.machine(end).woken {
+            self.check_advance(end, "is called again");
+        }
+        todo
+    }
+
+    /// Time may pass now: nobody has anything left to do, so calling a machine changes nothing. If it does, a wake-up
+    /// was lost.
+    fn check_rest(&mut self) {
+        for end in 0..self.ends.len() {
+            if matches!(self.ends[end].actor, Actor::Machine(_)) {
+                self.check_advance(end, "was left alone");
+            }
+        }
+    }
+
+    /// # Panics
+    /// If a machine that has nothing to do does something, or has something else to do than it said.
+    fn check_advance(&mut self, end: usize, when: &str) {
+        let machine = self.machine(end);
+        let process = machine.process;
+        let (before, waiting) = (machine.todo, machine.conn.output().len());
+        let after = machine.conn.advance();
+        let wrote = machine.conn.output().len() != waiting;
+        let fx = std::mem::take(&mut *self.processes[process].outside.mail());
+        let idle = fx.wakes.is_empty() && fx.dials.is_empty() && fx.events.is_empty();
+        if before != after || wrote || !idle {
+            let name = &self.ends[end].name;
+            let peer = self.ends[end].peer.map_or("nobody", |peer| &self.ends[peer].name);
+            panic!(
+                "a machine of {name} (connected with {peer}) acts when it {when}:\n{before:?}\n{after:?}\n{fx:?}"
+            );
+        }
+    }
+
     fn machine(&mut self, end: usize) -> &mut MachineState {
         match &mut self.ends[end].actor {
             Actor::Machine(machine) => machine,
-            _ => unreachable!("only called during a machine's turn"),
+            _ => unreachable!("only called for machines"),
         }
     }
 
@@ -532,12 +729,22 @@ impl World {
         self.transcript.decided(self.clock.now(), name, "deadline", what.trim_end());
     }
 
+    /// Shows that requests are done.
+    fn show_later(&mut self) {
+        for (process, event) in std::mem::take(&mut self.later) {
+            self.transcript.event(self.clock.now(), &self.processes[process].name, &event);
+        }
+    }
+
     /// Carries out what a process asked for; `end` is the connection whose machine was called.
     fn deliver(&mut self, process: usize, end: Option<usize>) {
         let now = self.clock.now();
         let state = &self.processes[process];
         let Effects { wakes, dials, events } = std::mem::take(&mut *state.outside.mail());
         let sealed = std::mem::take(&mut *state.sealed.lock().unwrap_or_else(PoisonError::into_inner));
+        if !state.alive {
+            return;
+        }
         if let Some(end) = end
             && let Some(peer) = self.ends[end].peer
         {
@@ -547,7 +754,10 @@ impl World {
             }
         }
         for event in events {
-            self.transcript.event(now, &self.processes[process].name, &event);
+            match event {
+                Event::Request(_) => self.later.push((process, event)),
+                _ => self.transcript.event(now, &self.processes[process].name, &event),
+            }
         }
         for end in &mut self.ends {
             if let Actor::Machine(machine) = &mut end.actor
@@ -559,13 +769,13 @@ impl World {
         }
         for dial in dials {
             // A wake for it may come before it is open: it is advanced then anyway.
-            let delay = if self.is_gateway(&dial.to) { self.link_delay } else { Duration::ZERO };
-            self.dials.push((now + delay * 2, process, dial));
+            let delay = match &dial.to {
+                Endpoint::Tcp { host, .. } if host == "gateway" => self.link_delay * 2,
+                Endpoint::Tcp { host, .. } => self.apps.get(host).map_or(Duration::ZERO, |app| app.dial_time),
+                Endpoint::Unix { .. } => panic!("a world has no unix sockets"),
+            };
+            self.dials.push((now + delay, process, dial));
         }
-    }
-
-    fn is_gateway(&self, to: &Endpoint) -> bool {
-        matches!(to, Endpoint::Tcp { host, .. } if host == "gateway")
     }
 
     fn open_dials(&mut self) -> bool {
@@ -576,8 +786,9 @@ impl World {
         let Endpoint::Tcp { host, .. } = &to else { panic!("a world has no unix sockets") };
         let gateway_is_up = self.processes.iter().any(|state| state.name == "gateway" && state.alive);
         let app_is_up = self.apps.get(host).is_some_and(|app| app.up);
-        if self.is_gateway(&to) && gateway_is_up {
+        if host == "gateway" && gateway_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, self.link_delay, true);
+            self.ends[end].captured = Some(Vec::new());
             self.accept(end, self.link_delay);
         } else if app_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, Duration::ZERO, true);
@@ -603,7 +814,7 @@ impl World {
     ) -> usize {
         let name = self.processes[process].name.clone();
         let conn = Box::new(conn);
-        let machine = MachineState { process, conn, woken: true, reads: false, writes: false, wake_at: None };
+        let machine = MachineState { process, conn, woken: true, todo: Todo::default() };
         self.ends.push(End::new(name, peer, delay, Actor::Machine(machine), asks));
         self.ends.len() - 1
     }
@@ -620,7 +831,11 @@ impl World {
                 let end = self.add_machine(process, conn, Some(caller), delay, false);
                 self.ends[caller].peer = Some(end);
             }
-            None => self.ends[caller].inbound.reset(self.clock.now() + delay),
+            None => {
+                let name = self.ends[caller].name.clone();
+                self.transcript.sent(self.clock.now(), "gateway", &name, "reset");
+                self.ends[caller].inbound.reset(self.clock.now() + delay);
+            }
         }
     }
 
@@ -631,23 +846,26 @@ impl World {
         let reset = how == Close::Reset || self.ends[end].inbound.is_unread();
         if let Some(peer) = self.ends[end].peer {
             let at = now + self.ends[end].delay;
-            let was_open = !self.ends[peer].inbound.closed;
+            let was_open = !self.ends[peer].inbound.closed && !matches!(self.ends[peer].actor, Actor::Gone);
             if reset {
                 self.ends[peer].inbound.reset(at);
             } else {
                 self.ends[peer].inbound.end(at);
             }
-            if was_open && !self.ends[end].is_link(&self.ends) {
+            if was_open {
                 let (name, peer) = (self.ends[end].name.clone(), self.ends[peer].name.clone());
                 self.transcript.sent(now, &name, &peer, if reset { "reset" } else { "end" });
             }
         }
-        self.ends[end].inbound = Pipe::default();
+        if !self.ends[end].inbound.clogged {
+            self.ends[end].inbound = Pipe::default();
+        }
         if let Actor::Machine(machine) = actor {
             let process = machine.process;
             drop(machine);
             self.deliver(process, None);
         }
+        self.show_later();
     }
 
     // ---- bytes -----------------------------------------------------------------------------------------------------
@@ -660,9 +878,16 @@ impl World {
         let count = bytes.len().min(self.ends[peer].inbound.room());
         let bytes = &bytes[..count];
         self.ends[peer].inbound.send(at, bytes);
+        if let Some(captured) = &mut self.ends[end].captured {
+            captured.extend_from_slice(bytes);
+        }
         let (from, to) = (self.ends[end].name.clone(), self.ends[peer].name.clone());
         let asks = self.ends[end].asks;
+        let is_visitor = matches!(self.ends[end].actor, Actor::Visitor(_));
         let talk = &mut self.ends[if asks { end } else { peer }].talk;
+        if is_visitor && talk.is_link && count > 0 {
+            self.transcript.sent(now, &from, &to, &format!("{count} B on a link that is not its own"));
+        }
         if asks {
             talk.request(bytes);
         } else {
@@ -672,6 +897,9 @@ impl World {
             match said {
                 Said::Line(line) => self.transcript.sent(now, &from, &to, &line),
                 Said::Body(bytes) => self.transcript.body(now, &from, &to, &bytes),
+                Said::Accepted => {
+                    self.transcript.decided(now, &from, "auth", "accepted: in time, first use, proof right")
+                }
             }
         }
         count
@@ -691,19 +919,34 @@ impl World {
     // ---- scripts ---------------------------------------------------------------------------------------------------
 
     fn turn_visitor(&mut self, end: usize) -> bool {
+        let sent = self.visitor_sends(end);
         let now = self.clock.now();
-        let End { inbound, actor: Actor::Visitor { received, reading: true, ended, reset }, .. } =
-            &mut self.ends[end]
-        else {
-            return false;
-        };
+        let End { inbound, actor: Actor::Visitor(state), .. } = &mut self.ends[end] else { return sent };
+        if state.stopped {
+            return sent;
+        }
         match inbound.read(now, usize::MAX) {
-            None => return false,
-            Some(Item::Bytes(bytes)) => received.extend(bytes),
-            Some(Item::End) => *ended = true,
-            Some(Item::Reset) => *reset = true,
+            None => return sent,
+            Some(Item::Bytes(bytes)) => state.received.extend(bytes),
+            Some(Item::End) => state.ended = true,
+            Some(Item::Reset) => state.reset = true,
         }
         true
+    }
+
+    /// Sends what a visitor's kernel takes.
+    fn visitor_sends(&mut self, end: usize) -> bool {
+        let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
+        let bytes = std::mem::take(&mut state.unsent);
+        let ends = state.ends && bytes.is_empty();
+        let count = self.put(end, &bytes);
+        let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
+        state.unsent = bytes[count..].to_vec();
+        if ends {
+            state.ends = false;
+            self.put_end(end);
+        }
+        count > 0 || ends
     }
 
     fn turn_app(&mut self, end: usize) -> bool {
@@ -724,11 +967,8 @@ impl World {
         let Some(item) = inbound.read(now, READ_BYTES) else { return false };
         match item {
             Item::Bytes(bytes) => {
-                let app = self.apps.get_mut(app).expect("an app of this world");
-                let back = conn.received(&bytes, &mut app.handler);
-                self.put(end, &back);
+                conn.received(&bytes, self.apps.get_mut(app).expect("an app of this world"));
             }
-            Item::End if conn.echo => self.put_end(end),
             Item::End => conn.ended = true,
             Item::Reset => {
                 self.ends[end].actor = Actor::Gone;
@@ -740,7 +980,9 @@ impl World {
     fn app_acts(&mut self, end: usize) -> bool {
         let now = self.clock.now();
         let room = self.ends[end].peer.map_or(0, |peer| self.ends[peer].inbound.room());
-        let Actor::App { conn, wait_until, stop_until, .. } = &mut self.ends[end].actor else { return false };
+        let Actor::App { app, conn, wait_until, stop_until } = &mut self.ends[end].actor else {
+            return false;
+        };
         if wait_until.is_some_and(|until| until > now) {
             return false;
         }
@@ -772,12 +1014,15 @@ impl World {
             Some(Act::WaitMs(ms)) => *wait_until = Some(now + Duration::from_millis(ms)),
             Some(Act::StopReadingMs(ms)) => *stop_until = Some(now + Duration::from_millis(ms)),
             Some(Act::AwaitBody) => {
-                let body = std::mem::take(&mut conn.body_bytes);
-                let what = super::transcript::portion(&body);
-                let name = self.ends[end].name.clone();
-                self.transcript.decided(now, &name, "body", &format!("whole: {what}"));
+                let request = conn.last(&self.apps[app.as_str()]);
+                if !request.body.is_empty() {
+                    let what = super::transcript::portion(&request.body);
+                    let name = self.ends[end].name.clone();
+                    self.transcript.decided(now, &name, "body", &format!("whole: {what}"));
+                }
             }
             Some(Act::Echo) => conn.echo = true,
+            Some(Act::Finish) => self.put_end(end),
             Some(Act::Close) => self.let_go(end, Close::Quietly),
             Some(Act::Reset) => self.let_go(end, Close::Reset),
             None => {}
@@ -786,25 +1031,33 @@ impl World {
     }
 }
 
+/// A failed test shows how it came to that.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.transcript.text());
+        }
+    }
+}
+
 impl End {
     fn new(name: String, peer: Option<usize>, delay: Duration, actor: Actor, asks: bool) -> Self {
-        Self { name, peer, delay, inbound: Pipe::default(), actor, talk: Talk::default(), asks }
-    }
-
-    fn is_link(&self, ends: &[End]) -> bool {
-        self.talk.is_link || self.peer.is_some_and(|peer| ends[peer].talk.is_link)
+        let (inbound, talk) = (Pipe::default(), Talk::default());
+        Self { name, peer, delay, inbound, actor, talk, asks, captured: None }
     }
 }
 
 /// Runs a conversation twice, with real Fernet and with fixed IVs, and returns the one transcript of both.
 ///
 /// # Panics
-/// If the two differ.
+/// If the two differ, or somebody holds something after everyone has left.
 pub fn conversation(title: &str, seed: u64, link_ms: u64, run: impl Fn(&mut World)) -> String {
     let [fernet, fixed] = [Sealing::Fernet, Sealing::FixedIv].map(|sealing| {
         let mut world = World::new(title, seed, link_ms, sealing);
         run(&mut world);
-        world.transcript()
+        let transcript = world.transcript();
+        world.come_to_rest();
+        transcript
     });
     assert_eq!(fernet, fixed, "how records are sealed changes nothing else");
     fixed
@@ -812,8 +1065,11 @@ pub fn conversation(title: &str, seed: u64, link_ms: u64, run: impl Fn(&mut Worl
 
 /// The keys of a world; deriving them takes a while, so each pair of secret and PIN is derived once.
 fn test_keys(secret: &str, pin: &str) -> Keys {
-    Keys::derive(
-        &Secret::new(secret.as_bytes().to_vec()).expect("not empty"),
-        &Pin::parse(pin).expect("a PIN of this world"),
-    )
+    static DERIVED: Mutex<BTreeMap<(String, String), Keys>> = Mutex::new(BTreeMap::new());
+    let mut derived = DERIVED.lock().unwrap_or_else(PoisonError::into_inner);
+    let derive = || {
+        let secret = Secret::new(secret.as_bytes().to_vec()).expect("not empty");
+        Keys::derive(&secret, &Pin::parse(pin).expect("a PIN of this world"))
+    };
+    derived.entry((secret.to_owned(), pin.to_owned())).or_insert_with(derive).duplicate()
 }
