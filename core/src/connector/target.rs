@@ -20,7 +20,6 @@ use crate::http1::hop::{TargetFacts, request_to_target, response_to_link};
 use crate::hub::ConnectorHub;
 use crate::hub::admission::Slot;
 use crate::hub::mailbox::{Exchange, LinkHead};
-use crate::hub::targets::TargetSlot;
 use crate::limits;
 use crate::link::frame::ResetCode;
 use crate::machine::{Cx, Dial, End, Io, Lost, Machine, PortId, SendWatch, Want};
@@ -29,7 +28,7 @@ use crate::time::{Timers, Why};
 /// See the module.
 pub(crate) struct TargetConn {
     hub: Arc<ConnectorHub>,
-    slot: Arc<TargetSlot>,
+    port: PortId,
     stage: Stage,
     /// It has carried an exchange before: the app may have closed it meanwhile.
     reused: bool,
@@ -124,11 +123,11 @@ impl TargetConn {
             exchange.reset(ResetCode::Refused, "as many connections to the app as there may be", cx.fx);
             return;
         };
-        let slot = TargetSlot::new(hub.ports.open());
-        exchange.attach_http(slot.port);
+        let port = hub.ports.open();
+        exchange.attach_http(port);
         let machine = Box::new(Self {
             hub: hub.clone(),
-            slot,
+            port,
             stage: Stage::Taken(exchange),
             reused: false,
             timers: Timers::default(),
@@ -148,26 +147,26 @@ impl TargetConn {
         self.timers = Timers::default();
         self.timers.set(Why::Idle, cx.now.mono + idle_max);
         self.stage = Stage::Idle;
-        self.hub.idle.add(self.slot.clone(), cx.now.mono + idle_max, cx.now.mono);
+        self.hub.idle.add(self.port, cx.now.mono + idle_max, cx.now.mono);
     }
 
     /// Looks whether there is an exchange, or a reason to close.
     fn look(&mut self, cx: &mut Cx<'_>, io: &Io) {
-        if let Some(exchange) = self.slot.take() {
+        if let Some(exchange) = self.hub.idle.take(self.port) {
             self.stage = Stage::Taken(exchange);
             return;
         }
         let stale = !io.input.is_empty() || io.input.ended();
         let over = stale || self.hub.is_draining() || self.timers.is_due(Why::Idle, cx.now.mono);
         // Whoever takes it out of the list owns it: if it is out already, an exchange is on its way here.
-        if over && self.hub.idle.remove(&self.slot) {
+        if over && self.hub.idle.remove(self.port) {
             self.stage = Stage::Ending(End::Close);
         }
     }
 
     /// Writes the request's head and begins to carry.
     fn begin(&mut self, exchange: Arc<Exchange>, cx: &mut Cx<'_>, io: &mut Io) {
-        exchange.attach_http(self.slot.port);
+        exchange.attach_http(self.port);
         if !io.input.is_empty() || io.input.ended() {
             // The app closed, or spoke out of turn, before anything was sent: a fresh connection has it.
             self.stage = Stage::Ending(End::Close);
@@ -394,7 +393,7 @@ impl TargetConn {
 
 impl Machine for TargetConn {
     fn port(&self) -> PortId {
-        self.slot.port
+        self.port
     }
 
     fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
@@ -431,14 +430,14 @@ impl Machine for TargetConn {
                 _ => self.give_up(&carrying.exchange, Broken::closed_early(), cx),
             },
             Stage::Idle => {
-                if !self.hub.idle.remove(&self.slot)
-                    && let Some(exchange) = self.slot.take()
+                if !self.hub.idle.remove(self.port)
+                    && let Some(exchange) = self.hub.idle.take(self.port)
                 {
                     Self::dial(&self.hub, exchange, cx);
                 }
             }
             Stage::Ending(_) => {}
         }
-        self.hub.ports.close(self.slot.port);
+        self.hub.ports.close(self.port);
     }
 }
