@@ -227,7 +227,8 @@ impl TargetConn {
         }
         match (&carrying.response, &carrying.request) {
             (Response::Done, Request::Done) => {
-                if carrying.keep_alive && io.output.is_empty() && io.input.is_empty() && !io.input.ended() {
+                let is_clean = io.output.is_empty() && io.input.is_empty() && !io.input.ended();
+                if carrying.keep_alive && is_clean && !self.hub.is_draining() {
                     self.rest(carrying.idle_max, cx);
                 } else {
                     self.stage = Stage::Ending(End::Close);
