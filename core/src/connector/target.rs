@@ -176,8 +176,7 @@ impl TargetConn {
                 self.give_up(&exchange, Broken::closed_early(), cx);
             };
         }
-        let taken = exchange.take(0, &mut self.scratch);
-        let Some(head) = taken.head else {
+        let Some(head) = exchange.take_head() else {
             // It was given up before it began.
             return self.stage = Stage::Ending(End::Close);
         };

@@ -246,6 +246,12 @@ impl Exchange {
         }
     }
 
+    /// Takes the head alone; none if the exchange was given up meanwhile.
+    pub(crate) fn take_head(&self) -> Option<LinkHead> {
+        let State { to_http, to_link, .. } = &mut *self.lock();
+        to_http.head.take().filter(|_| !to_link.stopped)
+    }
+
     /// Leaves a head for another HTTP side, which has not begun with it.
     pub(crate) fn put_back(&self, head: LinkHead) {
         self.lock().to_http.head = Some(head);
