@@ -65,6 +65,8 @@ struct State {
     http: Option<PortId>,
     /// The stream's number, once the link gave it one.
     stream: Option<u32>,
+    /// The peer knows the stream: its REQUEST was sealed, or came.
+    known: bool,
     /// Whether the exchange stands in the link's inbox.
     queued: bool,
     to_link: Outbound,
@@ -150,6 +152,7 @@ impl Exchange {
             state: Mutex::new(State {
                 http,
                 stream: None,
+                known: false,
                 queued: false,
                 to_link: Outbound { credit, ..Outbound::default() },
                 to_http: Inbound::default(),
@@ -214,15 +217,16 @@ impl Exchange {
     }
 
     /// Posts a RESET. After an END it only means *send no more* and goes out after it; else what was posted and not
-    /// sent is dropped.
+    /// sent is dropped, and so is a whole request that was not sent at all.
     pub(crate) fn reset(self: &Arc<Self>, code: ResetCode, reason: &'static str, fx: &mut Effects) {
-        self.post(fx, |to_link| {
+        self.post_to(fx, |State { to_link, known, .. }| {
             to_link.reset = Some((code, reason));
-            if to_link.end.is_none() {
+            if to_link.end.is_none() || !*known {
                 to_link.interim = None;
                 to_link.head = None;
                 to_link.data = Vec::new();
                 to_link.drained = 0;
+                to_link.end = None;
             }
         });
     }
@@ -277,12 +281,16 @@ impl Exchange {
     }
 
     fn post(self: &Arc<Self>, fx: &mut Effects, change: impl FnOnce(&mut Outbound)) {
+        self.post_to(fx, |state| change(&mut state.to_link));
+    }
+
+    fn post_to(self: &Arc<Self>, fx: &mut Effects, change: impl FnOnce(&mut State)) {
         let ring = {
             let state = &mut *self.lock();
             if state.to_link.stopped {
                 return;
             }
-            change(&mut state.to_link);
+            change(state);
             !std::mem::replace(&mut state.queued, true)
         };
         if ring {
@@ -308,6 +316,13 @@ impl Exchange {
     /// Gives the stream its number.
     pub(crate) fn number(&self, stream: u32) {
         self.lock().stream = Some(stream);
+    }
+
+    /// The peer opened the stream, with this number.
+    pub(crate) fn opened(&self, stream: u32) {
+        let state = &mut *self.lock();
+        state.stream = Some(stream);
+        state.known = true;
     }
 
     /// Delivers a head; an informational one takes the place of one that was not read yet.
@@ -367,7 +382,7 @@ impl Exchange {
         state.to_link = Outbound { stopped: true, ..Outbound::default() };
         if !state.to_http.ended {
             let failure = match failure {
-                Failure::LinkLost if state.stream.is_none() => Failure::NeverSealed,
+                Failure::LinkLost if !state.known => Failure::NeverSealed,
                 other => other,
             };
             state.to_http.data = ByteQueue::default();
@@ -404,6 +419,7 @@ impl Exchange {
                 Sends::Responses => Frame::Response { stream, kind: *kind, head: text }.put(frames),
             }
             *head = None;
+            state.known = true;
         }
         let waiting = out.data.len() - out.drained;
         let count = waiting.min(data_max).min(DATA_BYTES_MAX).min(space(frames));
@@ -437,7 +453,9 @@ impl Exchange {
             drained.ended = true;
         }
         if let Some((code, reason)) = out.reset.take() {
-            Frame::Reset { stream, code, reason }.put(frames);
+            if state.known {
+                Frame::Reset { stream, code, reason }.put(frames);
+            }
             drained.reset = true;
         }
         drained
@@ -555,6 +573,7 @@ mod tests {
     fn a_reset_drops_what_waits_but_not_what_was_ended() {
         let (_inbox, broken) = exchange(10);
         let mut fx = Effects::default();
+        broken.opened(1);
         broken.post_data(&mut vec![0; 10], &mut fx);
         broken.reset(ResetCode::Cancelled, "gone", &mut fx);
         let mut frames = Vec::new();
@@ -562,11 +581,26 @@ mod tests {
         assert!(drained.reset && drained.data_bytes == 0);
 
         let (_inbox, whole) = exchange(10);
+        whole.opened(1);
         whole.post_data(&mut vec![0; 10], &mut fx);
         whole.post_end(Vec::new(), &mut fx);
         whole.reset(ResetCode::Cancelled, "no more", &mut fx);
         let drained = whole.drain(1, Sends::Requests, usize::MAX, &mut frames, &mut fx);
         assert!(drained.reset && drained.ended && drained.data_bytes == 10);
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_before_it_was_sealed_leaves_no_trace() {
+        let (_inbox, exchange) = exchange(10);
+        let mut fx = Effects::default();
+        exchange
+            .post_head(LinkHead { kind: BodyKind::None, text: b"GET / HTTP/1.1\r\n\r\n".to_vec() }, &mut fx);
+        exchange.post_end(Vec::new(), &mut fx);
+        exchange.number(1);
+        exchange.reset(ResetCode::Cancelled, "gone", &mut fx);
+        let mut frames = Vec::new();
+        let drained = exchange.drain(1, Sends::Requests, usize::MAX, &mut frames, &mut fx);
+        assert!(drained.reset && frames.is_empty(), "the peer never heard of the stream");
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl Streams {
             None => "out of memory",
             Some(lease) => {
                 let exchange = Exchange::new(self.inbox.clone(), None, self.peer_window, lease);
-                exchange.number(stream);
+                exchange.opened(stream);
                 let head = LinkHead { kind, text: head.to_vec() };
                 let idempotent = head.is_idempotent();
                 exchange.deliver_head(head, false, cx.fx);
