@@ -55,11 +55,13 @@ pub(crate) struct Supervisor {
     /// A link lives or is being dialled.
     linked: bool,
     ever_joined: bool,
+    /// The link that lives has joined.
+    joined: bool,
     /// How many times in a row joining failed.
     attempt: u32,
     /// Since when there is no link.
     alone_since: Instant,
-    /// The gateway's time was taken once; another refusal of the clock is one like others.
+    /// The gateway's time was taken since the last link; another refusal of the clock is one like others.
     clock_learnt: bool,
     gave_up: bool,
 }
@@ -73,6 +75,7 @@ impl Supervisor {
             timers: Timers::default(),
             linked: false,
             ever_joined: false,
+            joined: false,
             attempt: 0,
             alone_since: Instant::default(),
             clock_learnt: false,
@@ -93,17 +96,16 @@ impl Supervisor {
         if std::mem::take(&mut self.linked) && self.attempt == 0 {
             self.alone_since = now;
         }
-        let had_joined = matches!(end.why, Disconnect::Link(_) | Disconnect::GoAway);
+        let had_joined = std::mem::take(&mut self.joined);
         self.attempt = if had_joined { 0 } else { self.attempt.saturating_add(1) };
-        if let (Disconnect::Refused(Refusal::Clock), Some((ours, theirs)), false) =
-            (end.why, end.clocks, self.clock_learnt)
-        {
+        if let (Disconnect::Refused(Refusal::Clock), Some((ours, theirs))) = (end.why, end.clocks) {
             // Freshness rests on the ephemeral keys: a wrong clock must not keep a small machine out.
-            self.clock_learnt = true;
             let behind_secs = self.hub.learn_time(ours, theirs);
-            cx.fx.events.push(Event::ClockOff { behind_secs });
-            self.timers.set(Why::Dial, now);
-            return;
+            if !std::mem::replace(&mut self.clock_learnt, true) {
+                cx.fx.events.push(Event::ClockOff { behind_secs });
+                self.timers.set(Why::Dial, now);
+                return;
+            }
         }
         if let Disconnect::Refused(refusal @ (Refusal::Secret | Refusal::Pin)) = end.why
             && !self.ever_joined
@@ -152,7 +154,10 @@ impl Machine for Supervisor {
             match report {
                 Report::Joined(id) => {
                     self.ever_joined = true;
+                    self.joined = true;
                     self.attempt = 0;
+                    // The clock may be set right later, and the gateway's time be wrong by as much then.
+                    self.clock_learnt = false;
                     cx.fx.events.push(Event::Connected { id });
                 }
                 Report::Ended(end) => self.link_ended(end, cx),
