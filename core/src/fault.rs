@@ -68,6 +68,8 @@ pub enum LinkFault {
     Silent,
     /// The connection ended without a Close.
     Lost,
+    /// A newer link of the same connector took its place.
+    Replaced,
 }
 
 impl LinkFault {
@@ -92,6 +94,7 @@ impl LinkFault {
             LinkFault::Flood => "too many control frames",
             LinkFault::Silent => "nothing arrived for 25 s",
             LinkFault::Lost => "the connection was lost",
+            LinkFault::Replaced => "a newer link took its place",
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::link::handshake::LinkKeys;
 use crate::link::mux::Mux;
 use crate::link::record::{RecordReader, RecordWriter};
 use crate::link::streams::Notice;
-use crate::machine::{Cx, End, Io, PortId, Want};
+use crate::machine::{Cx, Io, PortId, Want};
 use crate::time::{Now, Timers, Why};
 use crate::websocket::Role;
 
@@ -78,7 +78,8 @@ impl GatewayLink {
 
     pub(super) fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
         if self.connector.as_ref().is_some_and(|connector| connector.is_replaced()) {
-            return Ok(Want { end: Some(End::Close), ..Want::default() });
+            // Nobody may be there to take what waits for it.
+            return Err(*self.broke.insert(LinkFault::Replaced.into()));
         }
         let again = match self.mux.read(cx, &mut io.input, &mut self.notices) {
             Ok(again) => again,
@@ -171,7 +172,7 @@ impl GatewayLink {
         if let Some(connector) = self.connector.take() {
             self.hub.registry.detach(&connector, cx.fx);
             let why = match self.broke {
-                None if !self.mux.is_done() && !connector.is_replaced() => Some(LinkFault::Lost.into()),
+                None if !self.mux.is_done() => Some(LinkFault::Lost.into()),
                 broke => broke,
             };
             cx.fx.events.push(Event::Left { id: connector.id.clone(), name: connector.name.clone(), why });
