@@ -310,6 +310,9 @@ impl Visitor {
 
     /// Finds a connector and sets the memory of an exchange aside.
     fn admit(&self, request: &LinkRequest) -> Result<(Arc<Connector>, Slot, Lease), Trouble> {
+        if self.hub.is_draining() {
+            return Err(Trouble::Stopped);
+        }
         if let Framing::Sized(length) = request.framing
             && self.is_too_long(length)
         {
@@ -338,10 +341,11 @@ impl Visitor {
         io: &mut Io,
     ) {
         let whole = matches!(request.framing, Framing::Empty | Framing::Sized(0));
-        log.status = Some(answer(trouble, &request.facts, log.id, !whole).put(cx.now, io));
+        let close = !whole || !request.facts.keep_alive || self.hub.is_draining();
+        log.status = Some(answer(trouble, &request.facts, log.id, close).put(cx.now, io));
         log.trouble = Some(trouble);
         cx.fx.events.push(Event::Request(log));
-        if !whole || !request.facts.keep_alive {
+        if close {
             self.end_with(End::Linger);
         }
     }
