@@ -149,7 +149,7 @@ impl Visitor {
     fn want(&self, io: &Io) -> Want {
         let (read, end) = match &self.carried {
             _ if self.ending.is_some() => (false, self.ending),
-            None => (true, None),
+            None => (io.output.len() < limits::HTTP_OUTPUT_BYTES, None),
             Some(carried) => {
                 let read = match carried.request {
                     Request::Body(_) => !carried.blocked,
@@ -167,6 +167,12 @@ impl Visitor {
 
     fn read_head(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Head {
         let now = cx.now.mono;
+        if io.output.len() >= limits::HTTP_OUTPUT_BYTES {
+            // Whoever asks and asks has to take the answers as well.
+            self.timers.clear(Why::Idle);
+            self.timers.clear(Why::Head);
+            return Head::Waits;
+        }
         if io.input.is_empty() {
             self.timers.set_once(Why::Idle, now + limits::VISITOR_IDLE);
             if io.input.ended() || self.hub.is_draining() || self.timers.is_due(Why::Idle, now) {
