@@ -92,6 +92,8 @@ enum Request {
     /// An upgrade was asked for: nothing is read until the final head.
     AwaitsUpgrade,
     Body(Decoder),
+    /// No more of it is wanted, although it was not whole.
+    Stopped,
     Done,
 }
 
@@ -154,7 +156,9 @@ impl Visitor {
                 let read = match carried.request {
                     Request::Body(_) => !carried.blocked,
                     // What comes early waits, but not much of it; a visitor who leaves is noticed.
-                    Request::AwaitsUpgrade | Request::Done => io.input.len() < limits::REQUEST_LINE_BYTES_MAX,
+                    Request::AwaitsUpgrade | Request::Stopped | Request::Done => {
+                        io.input.len() < limits::REQUEST_LINE_BYTES_MAX
+                    }
                 };
                 let half = matches!(carried.response, Response::TunnelDone);
                 (read, half.then_some(End::HalfClose))
@@ -372,7 +376,8 @@ impl Visitor {
             return self.give_up(carried, trouble, cx, io);
         }
         match (&carried.response, &carried.request) {
-            (Response::Done, Request::Done) | (Response::TunnelDone, Request::Done) => {}
+            (Response::Done, Request::Done | Request::Stopped) => {}
+            (Response::TunnelDone, Request::Done | Request::Stopped) => {}
             (Response::Done, _) => {
                 // The answer came before the request was whole: no more of it is wanted.
                 carried.exchange.reset(ResetCode::Cancelled, "answered before the request was whole", cx.fx);
@@ -494,7 +499,7 @@ impl Visitor {
     fn pump_request(&mut self, carried: &mut Carried, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Trouble> {
         let Request::Body(decoder) = &mut carried.request else { return Ok(false) };
         if carried.exchange.stopped() {
-            carried.request = Request::Done;
+            carried.request = Request::Stopped;
             carried.close = true;
             return Ok(false);
         }
