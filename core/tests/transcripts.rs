@@ -1,0 +1,1289 @@
+//! Whole conversations, as transcripts that read like a protocol trace. Each runs with real Fernet and with fixed IVs,
+//! says in code what visitors and apps must see, and leaves nobody holding anything.
+//!
+//! `INSTA_UPDATE=always cargo test -p gesher-core --test transcripts` takes new transcripts over; read what changed.
+
+use std::time::Duration;
+
+use gesher_core::config::GatewayConfig;
+use gesher_core::limits;
+use gesher_core::sim::{Act, AppRequest, Joiner, LinkTrouble, PIPE_BYTES, Visitor, Way, World, conversation};
+use insta::assert_snapshot;
+
+// ---- what most conversations begin with and look at ----------------------------------------------------------------
+
+fn as_usual<T>(config: T) -> T {
+    config
+}
+
+/// A gateway, an app and a connector that has joined.
+fn start(world: &mut World, handler: impl FnMut(&AppRequest) -> Vec<Act> + 'static) {
+    world.start_gateway(as_usual);
+    world.start_app("target-1", handler);
+    world.start_connector("connector-1", "target-1", as_usual);
+    world.run_ms(200);
+}
+
+fn get(target: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: example.org\r\n\r\n")
+}
+
+fn post(target: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!("POST {target} HTTP/1.1\r\nHost: example.org\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+/// A whole response with this body.
+fn ok(body: impl AsRef<[u8]>) -> Vec<Act> {
+    let body = body.as_ref();
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    vec![Act::Send([head.as_bytes(), body].concat())]
+}
+
+/// Bytes of which no two portions are alike.
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|place| (place % 251) as u8 ^ (place / 65_536) as u8).collect()
+}
+
+/// A visitor that has sent this.
+fn ask(world: &mut World, request: impl AsRef<[u8]>) -> Visitor {
+    let visitor = world.visit();
+    world.send(visitor, request);
+    visitor
+}
+
+/// What a visitor got: the first head, and what came after it.
+#[derive(Debug)]
+struct Got {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Got {
+    fn has(&self, field: &str) -> bool {
+        self.head.split("\r\n").any(|line| line.eq_ignore_ascii_case(field))
+    }
+}
+
+fn got(world: &mut World, visitor: Visitor) -> Got {
+    let bytes = world.received(visitor);
+    let end = bytes.windows(4).position(|end| end == b"\r\n\r\n").expect("a whole head") + 4;
+    let head = String::from_utf8(bytes[..end].to_vec()).expect("a head is text");
+    Got { status: head[9..12].parse().expect("a status"), head, body: bytes[end..].to_vec() }
+}
+
+/// The status and body of a response with a body.
+fn answer(world: &mut World, visitor: Visitor) -> (u16, String) {
+    let got = got(world, visitor);
+    (got.status, String::from_utf8(got.body).expect("a body of text"))
+}
+
+fn count(world: &mut World, what: &str) -> usize {
+    world.transcript().matches(what).count()
+}
+
+fn targets(world: &World, app: &str) -> Vec<String> {
+    world.requests(app).iter().map(|request| format!("{} {}", request.method, request.target)).collect()
+}
+
+// ---- joining -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_connector_joins_and_is_served_from_then_on() {
+    assert_snapshot!(conversation("a connector joins", 1, 20, |world| {
+        world.start_gateway(as_usual);
+        let early = ask(world, get("/"));
+        world.run_ms(10);
+        let refused = got(world, early);
+        assert_eq!(refused.status, 503);
+        assert!(refused.has("Retry-After: 2"), "{}", refused.head);
+
+        world.start_app("target-1", |_| ok("hello"));
+        world.start_connector("connector-1", "target-1", as_usual);
+        world.run_ms(200);
+        world.send(early, get("/again"));
+        world.run_ms(100);
+        assert_eq!(answer(world, early), (200, "hello".into()), "on the same connection");
+        assert_eq!(targets(world, "target-1"), ["GET /again"]);
+    }));
+}
+
+#[test]
+fn a_wrong_secret_is_refused_and_the_connector_gives_up() {
+    assert_snapshot!(conversation("a wrong secret", 2, 20, |world| {
+        world.start_gateway(as_usual);
+        let joiner = Joiner { secret: "another secret", ..Joiner::default() };
+        world.start_connector_as(joiner, "connector-1", "target-1", as_usual);
+        world.run_ms(300_000);
+        assert_eq!(count(world, "> gateway       GET /_connect_tunnel"), 1, "it does not try again");
+        assert_eq!(count(world, "gesher-refusal secret"), 1);
+        assert_eq!(count(world, "connector-1 | join          gives up: secret"), 1);
+    }));
+}
+
+#[test]
+fn a_wrong_pin_is_refused_and_the_connector_gives_up() {
+    assert_snapshot!(conversation("a wrong PIN", 3, 20, |world| {
+        world.start_gateway(as_usual);
+        let joiner = Joiner { pin: "WR2NG", ..Joiner::default() };
+        world.start_connector_as(joiner, "connector-1", "target-1", as_usual);
+        world.run_ms(300_000);
+        assert_eq!(count(world, "> gateway       GET /_connect_tunnel"), 1, "it does not try again");
+        assert_eq!(count(world, "gesher-refusal pin"), 1);
+        assert_eq!(count(world, "connector-1 | join          gives up: pin"), 1);
+    }));
+}
+
+#[test]
+fn a_connector_with_a_wrong_clock_signs_again_with_the_gateways_time() {
+    assert_snapshot!(conversation("a clock that is five minutes slow", 4, 20, |world| {
+        world.start_gateway(as_usual);
+        world.start_app("target-1", |_| ok("hello"));
+        let joiner = Joiner { skew_secs: -300, ..Joiner::default() };
+        world.start_connector_as(joiner, "connector-1", "target-1", as_usual);
+        world.run_ms(300);
+        assert_eq!(count(world, "gesher-refusal clock"), 1);
+        assert_eq!(count(world, "connector-1 | clock         300 s behind the gateway's"), 1);
+        let visitor = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "hello".into()));
+    }));
+}
+
+#[test]
+fn a_clock_that_is_set_right_later_does_not_lock_a_connector_out() {
+    assert_snapshot!(conversation("a clock that is set right after joining", 5, 20, |world| {
+        world.start_gateway(as_usual);
+        world.start_app("target-1", |_| ok("hello"));
+        let joiner = Joiner { skew_secs: -86_400, ..Joiner::default() };
+        world.start_connector_as(joiner, "connector-1", "target-1", as_usual);
+        world.run_ms(300);
+        world.set_skew("connector-1", 0);
+        world.trouble("connector-1", LinkTrouble::Reset);
+        world.run_ms(2_000);
+        let visitor = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "hello".into()));
+    }));
+}
+
+#[test]
+fn a_link_that_breaks_before_it_joined_counts_as_an_attempt() {
+    assert_snapshot!(conversation("a link that breaks before HELLO", 55, 20, |world| {
+        world.start_gateway(as_usual);
+        world.start_connector("connector-1", "target-1", as_usual);
+        for attempt in 1..=3 {
+            while count(world, "HELLO connector-1") < attempt {
+                world.run_ms(10);
+            }
+            world.trouble("connector-1", LinkTrouble::Reset);
+            world.run_ms(1);
+            assert_eq!(count(world, &format!("(attempt {attempt})")), 1);
+        }
+        world.run_ms(2_000);
+        assert_eq!(count(world, "joined as"), 1);
+    }));
+}
+
+#[test]
+fn many_wrong_joins_from_an_address_slow_joining_from_it_down() {
+    assert_snapshot!(conversation("many wrong joins", 6, 20, |world| {
+        world.start_gateway(as_usual);
+        world.start_app("target-1", |_| ok("hello"));
+        let wrong = "GET /_connect_tunnel HTTP/1.1\r\nHost: gateway\r\nAuthorization: Gesher 1.a.b\r\n\r\n";
+        for nth in 1..=limits::JOIN_BURST + 1 {
+            let stranger = ask(world, wrong);
+            world.run_ms(1);
+            let (status, refusal) = if nth <= limits::JOIN_BURST { (403, "secret") } else { (429, "rate") };
+            let refused = got(world, stranger);
+            assert_eq!(refused.status, status);
+            assert!(refused.has(&format!("Gesher-Refusal: {refusal}")), "{}", refused.head);
+        }
+        world.start_connector("connector-1", "target-1", as_usual);
+        world.run_ms(100);
+        assert_eq!(count(world, "gesher-refusal rate · retry-after 6"), 2, "the connector as well");
+        world.run_ms(7_000);
+        let visitor = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "hello".into()), "it joined when it was told to try again");
+    }));
+}
+
+#[test]
+fn five_wrong_pins_from_an_address_close_joining_to_it() {
+    assert_snapshot!(conversation("five wrong PINs", 7, 20, |world| {
+        world.start_gateway(as_usual);
+        world.start_app("target-1", |_| ok("hello"));
+        let joiner = Joiner { pin: "WR2NG", ..Joiner::default() };
+        for guess in 1..=limits::LOCKOUT_FAILURES {
+            world.start_connector_as(joiner, &format!("guess-{guess}"), "target-1", as_usual);
+            world.run_ms(100);
+        }
+        assert_eq!(count(world, "gesher-refusal pin"), 5);
+        world.start_connector("connector-1", "target-1", as_usual);
+        world.run_ms(70_000);
+        assert_eq!(count(world, "gesher-refusal locked · retry-after"), 2);
+        assert_eq!(count(world, "joined as"), 0, "not even with the right PIN");
+    }));
+}
+
+#[test]
+fn a_full_gateway_says_so_and_has_room_once_somebody_left() {
+    assert_snapshot!(conversation("a full gateway", 8, 20, |world| {
+        world.start_gateway(|config: GatewayConfig| config.connectors_max(1).unwrap());
+        for name in ["target-1", "target-2"] {
+            world.start_app(name, move |_| ok(name));
+        }
+        world.start_connector("connector-1", "target-1", as_usual);
+        world.run_ms(200);
+        world.start_connector("connector-2", "target-2", as_usual);
+        world.run_ms(200);
+        let first = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, first), (200, "target-1".into()));
+        assert_eq!(count(world, "connector-2 | dial          the gateway is full"), 1);
+        world.drain("connector-1");
+        world.run_ms(2_000);
+        let second = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, second), (200, "target-2".into()));
+    }));
+}
+
+#[test]
+fn a_replayed_join_is_refused_and_never_becomes_a_peer() {
+    assert_snapshot!(conversation("a replayed join", 9, 20, |world| {
+        start(world, |_| ok("hello"));
+        let captured = world.captured("connector-1");
+        let end = captured.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        let (join, records) = captured.split_at(end);
+        let replay = ask(world, join);
+        world.run_ms(100);
+        let refused = got(world, replay);
+        assert_eq!(refused.status, 403);
+        assert!(refused.has("Gesher-Refusal: replay"), "{}", refused.head);
+
+        // A gateway that was started anew remembers no signatures; but its part of the keys is another one.
+        world.kill("connector-1");
+        world.kill("gateway");
+        world.start_gateway(as_usual);
+        let replay = ask(world, join);
+        world.run_ms(100);
+        let accepted = got(world, replay);
+        assert_eq!((accepted.status, accepted.body), (101, Vec::new()), "a gateway does not speak first");
+        world.send(replay, records);
+        world.run_ms(100);
+        assert_eq!(world.ended(replay), Some(false), "HELLO does not open");
+        assert!(world.received(replay).is_empty());
+        let visitor = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(got(world, visitor).status, 503, "nobody joined");
+    }));
+}
+
+// ---- requests and responses ----------------------------------------------------------------------------------------
+
+#[test]
+fn a_get_is_answered() {
+    assert_snapshot!(conversation("a GET", 10, 20, |world| {
+        start(world, |_| {
+            vec![Act::send(
+                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n\
+                 Connection: X-Hop\r\nX-Hop: 1\r\nContent-Length: 5\r\n\r\nhello",
+            )]
+        });
+        let visitor = ask(
+            world,
+            "GET /a?b=c HTTP/1.1\r\nHost: example.org\r\nX-Forwarded-For: 203.0.113.9\r\nCookie: a=1\r\n\
+             Connection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\r\n",
+        );
+        world.run_ms(100);
+        let got = got(world, visitor);
+        assert_eq!((got.status, got.body.as_slice()), (200, &b"hello"[..]));
+        assert!(got.head.contains("\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\n"), "{}", got.head);
+        assert!(!got.head.contains("X-Hop"), "{}", got.head);
+        let head = &world.requests("target-1")[0].head;
+        assert!(head.starts_with("GET /a?b=c HTTP/1.1\r\nHost: example.org\r\nCookie: a=1\r\n"), "{head}");
+        assert!(head.contains("\r\nX-Forwarded-For: 192.0.2.1\r\n"), "{head}");
+        assert!(!head.contains("X-Hop") && !head.contains("203.0.113.9"), "{head}");
+    }));
+}
+
+#[test]
+fn a_slow_app_holds_the_visitor_back_and_gets_all_of_the_body_in_the_end() {
+    const BODY_BYTES: usize = 2 * 1024 * 1024;
+    assert_snapshot!(conversation("a POST to an app that stops reading", 11, 20, |world| {
+        start(world, |_| {
+            [vec![Act::StopReadingMs(10_000), Act::WaitMs(10_000), Act::AwaitBody], ok("thanks")].concat()
+        });
+        let visitor = ask(world, post("/upload", &pattern(BODY_BYTES)));
+        world.run_ms(9_000);
+        // The app's first read and its kernel; a window at the connector and what waits there for the app; what waits
+        // at the gateway for the link, and one read; and the visitor's own kernel.
+        let window = limits::WINDOW_BYTES as usize;
+        let bound = 64 * 1024
+            + PIPE_BYTES
+            + 4 * window
+            + limits::HTTP_OUTPUT_BYTES
+            + limits::MAILBOX_BYTES
+            + 64 * 1024
+            + PIPE_BYTES;
+        let taken = BODY_BYTES - world.unsent(visitor);
+        assert!(taken <= bound, "{taken} B were taken, at most {bound} B have a place");
+        let before = world.unsent(visitor);
+        world.run_ms(500);
+        assert_eq!(world.unsent(visitor), before, "nothing more is taken");
+        world.run_ms(2_000);
+        assert_eq!(answer(world, visitor), (200, "thanks".into()));
+        let request = &world.requests("target-1")[0];
+        assert!(request.whole && request.body == pattern(BODY_BYTES));
+    }));
+}
+
+#[test]
+fn chunks_and_trailers_cross_both_ways() {
+    assert_snapshot!(conversation("chunks and trailers", 12, 20, |world| {
+        start(world, |_| {
+            vec![
+                Act::AwaitBody,
+                Act::send(
+                    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: Digest\r\n\r\n6\r\nfirst \r\n",
+                ),
+                Act::WaitMs(50),
+                Act::send("6;ext=1\r\nsecond\r\n0\r\nDigest: xyz\r\nContent-Length: 7\r\n\r\n"),
+            ]
+        });
+        let visitor = ask(
+            world,
+            "POST /up HTTP/1.1\r\nHost: example.org\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        );
+        world.run_ms(30);
+        world.send(visitor, "2;x\r\nde\r\n0\r\nChecksum: 1\r\nHost: evil.example\r\n\r\n");
+        world.run_ms(65);
+        let first = got(world, visitor);
+        assert_eq!((first.status, first.body.as_slice()), (200, &b"6\r\nfirst \r\n"[..]), "not held back");
+        assert!(first.has("Transfer-Encoding: chunked"), "{}", first.head);
+        world.run_ms(100);
+        assert_eq!(world.received(visitor), b"6\r\nsecond\r\n0\r\nDigest: xyz\r\n\r\n");
+        assert_eq!(world.ended(visitor), None, "the connection goes on");
+        let request = &world.requests("target-1")[0];
+        assert!(request.whole);
+        assert_eq!((request.body.as_slice(), request.trailers.as_str()), (&b"abcde"[..], "Checksum: 1\r\n"));
+    }));
+}
+
+#[test]
+fn responses_that_have_no_body_end_with_their_heads() {
+    assert_snapshot!(conversation("HEAD, 204 and 304", 13, 20, |world| {
+        start(world, |request| {
+            vec![Act::send(match request.target.as_str() {
+                "/head" => "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+                "/204" => "HTTP/1.1 204 No Content\r\n\r\n",
+                "/304" => "HTTP/1.1 304 Not Modified\r\nContent-Length: 1000\r\nETag: \"a\"\r\n\r\n",
+                _ => "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+            })]
+        });
+        let visitor = ask(world, get("/head").replace("GET", "HEAD"));
+        world.run_ms(100);
+        let head = got(world, visitor);
+        assert!(head.status == 200 && head.has("Content-Length: 1000") && head.body.is_empty(), "{head:?}");
+        world.send(visitor, get("/204"));
+        world.run_ms(100);
+        let none = got(world, visitor);
+        assert!(
+            none.status == 204 && !none.head.contains("Content-Length") && none.body.is_empty(),
+            "{none:?}"
+        );
+        world.send(visitor, get("/304"));
+        world.run_ms(100);
+        let same = got(world, visitor);
+        assert!(same.status == 304 && same.has("Content-Length: 1000") && same.body.is_empty(), "{same:?}");
+        world.send(visitor, get("/empty"));
+        world.run_ms(100);
+        let empty = got(world, visitor);
+        assert!(empty.status == 200 && empty.has("Content-Length: 0") && empty.body.is_empty(), "{empty:?}");
+        assert_eq!(world.app_connections("target-1"), 1, "one connection served them all");
+    }));
+}
+
+#[test]
+fn a_request_with_an_empty_body_reaches_the_app_whole() {
+    assert_snapshot!(conversation("bodies of no bytes", 14, 20, |world| {
+        start(world, |_| [vec![Act::AwaitBody], ok("thanks")].concat());
+        let visitor = ask(world, post("/sized", b""));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "thanks".into()));
+        world.send(
+            visitor,
+            "POST /chunked HTTP/1.1\r\nHost: example.org\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nDigest: x\r\n\r\n",
+        );
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "thanks".into()));
+        let requests = world.requests("target-1");
+        assert!(requests.iter().all(|request| request.whole && request.body.is_empty()));
+        assert_eq!(requests[1].trailers, "Digest: x\r\n");
+        assert_eq!(world.app_connections("target-1"), 1, "nothing was broken off");
+    }));
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    assert_snapshot!(conversation("three requests at once", 15, 20, |world| {
+        start(world, |request| {
+            let wait = if request.target == "/slow" { 100 } else { 0 };
+            [vec![Act::WaitMs(wait)], ok(request.target.clone())].concat()
+        });
+        let visitor = ask(world, [get("/slow"), get("/b"), get("/c")].concat());
+        world.run_ms(500);
+        let all = String::from_utf8(world.received(visitor)).unwrap();
+        let bodies: Vec<&str> =
+            all.split("HTTP/1.1 200 OK").skip(1).map(|one| one.rsplit("\r\n").next().unwrap()).collect();
+        assert_eq!(bodies, ["/slow", "/b", "/c"]);
+        assert_eq!(targets(world, "target-1"), ["GET /slow", "GET /b", "GET /c"]);
+    }));
+}
+
+#[test]
+fn an_http_10_visitor_gets_neither_chunks_nor_interim_responses() {
+    assert_snapshot!(conversation("an HTTP/1.0 visitor", 16, 20, |world| {
+        start(world, |_| {
+            vec![Act::send(
+                "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n\
+                 HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+            )]
+        });
+        let visitor = ask(world, "GET / HTTP/1.0\r\n\r\n");
+        world.run_ms(100);
+        let got = got(world, visitor);
+        assert_eq!((got.status, got.body.as_slice()), (200, &b"hello"[..]));
+        assert_eq!(world.ended(visitor), Some(true), "the end of the connection ends the body");
+        assert!(world.requests("target-1")[0].head.starts_with("GET / HTTP/1.1\r\nHost: target-1\r\n"));
+    }));
+}
+
+#[test]
+fn a_visitor_that_expects_a_100_gets_it_from_the_app() {
+    assert_snapshot!(conversation("Expect: 100-continue", 17, 20, |world| {
+        start(world, |_| {
+            [vec![Act::send("HTTP/1.1 100 Continue\r\n\r\n"), Act::AwaitBody], ok("thanks")].concat()
+        });
+        let visitor = ask(
+            world,
+            "POST /up HTTP/1.1\r\nHost: example.org\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        );
+        world.run_ms(100);
+        assert_eq!(got(world, visitor).status, 100);
+        world.send(visitor, "hello");
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "thanks".into()));
+        assert_eq!(world.requests("target-1")[0].body, b"hello");
+    }));
+}
+
+// ---- upgrades ------------------------------------------------------------------------------------------------------
+
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: example.org\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+#[test]
+fn an_upgraded_connection_is_opaque_both_ways_and_ends_one_way_at_a_time() {
+    assert_snapshot!(conversation("a WebSocket", 18, 20, |world| {
+        start(world, |_| {
+            vec![
+                Act::send(
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\nwelcome",
+                ),
+                Act::Echo,
+            ]
+        });
+        let visitor = ask(world, [UPGRADE, "early"].concat());
+        world.run_ms(100);
+        let got = got(world, visitor);
+        assert_eq!(got.status, 101);
+        assert!(got.has("Connection: Upgrade") && got.has("Upgrade: websocket"), "{}", got.head);
+        assert_eq!(got.body, b"welcomeearly");
+        world.send(visitor, b"\x81\x00GET / HTTP/1.1\r\n\r\n");
+        world.run_ms(100);
+        assert_eq!(world.received(visitor), b"\x81\x00GET / HTTP/1.1\r\n\r\n");
+        // No idle limit of ours.
+        world.run_ms(90_000);
+        world.send(visitor, "last words");
+        world.send_end(visitor);
+        assert_eq!(world.ended(visitor), None);
+        world.run_ms(100);
+        assert_eq!(world.received(visitor), b"last words", "the other way was still open");
+        assert_eq!(world.ended(visitor), Some(true));
+        assert_eq!(world.app_connections("target-1"), 0);
+    }));
+}
+
+#[test]
+fn the_app_may_be_the_first_to_end_an_upgraded_connection() {
+    assert_snapshot!(conversation("an app that ends its half first", 19, 20, |world| {
+        start(world, |_| {
+            vec![
+                Act::send(
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+                ),
+                Act::send("goodbye"),
+                Act::Finish,
+            ]
+        });
+        let visitor = ask(world, UPGRADE);
+        world.run_ms(100);
+        assert_eq!(got(world, visitor).body, b"goodbye");
+        assert_eq!(world.ended(visitor), Some(true), "FIN came");
+        world.send(visitor, "still here");
+        world.run_ms(100);
+        assert_eq!(world.app_connections("target-1"), 1, "and the other way is open");
+        world.send_end(visitor);
+        world.run_ms(100);
+        assert_eq!(world.app_connections("target-1"), 0);
+    }));
+}
+
+#[test]
+fn an_upgrade_that_the_app_refuses_leaves_an_ordinary_connection() {
+    assert_snapshot!(conversation("an upgrade that is refused", 20, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/chat" => vec![Act::send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")],
+            _ => ok("hello"),
+        });
+        let visitor = ask(world, UPGRADE);
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (403, "no".into()));
+        world.send(visitor, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "hello".into()));
+        assert_eq!(world.app_connections("target-1"), 1, "one connection served both");
+    }));
+}
+
+// ---- who serves ----------------------------------------------------------------------------------------------------
+
+fn start_many(world: &mut World, count: u32) {
+    world.start_gateway(as_usual);
+    for nth in 1..=count {
+        let target = format!("target-{nth}");
+        world.start_app(&target, {
+            let target = target.clone();
+            move |_| [vec![Act::AwaitBody], ok(target.clone())].concat()
+        });
+        world.start_connector(&format!("connector-{nth}"), &target, as_usual);
+        world.run_ms(1);
+    }
+    world.run_ms(200);
+}
+
+#[test]
+fn connectors_take_turns() {
+    assert_snapshot!(conversation("three connectors take turns", 21, 20, |world| {
+        start_many(world, 3);
+        let visitor = world.visit();
+        let mut served = Vec::new();
+        for _ in 0..6 {
+            world.send(visitor, get("/"));
+            world.run_ms(50);
+            served.push(answer(world, visitor).1);
+        }
+        assert_eq!(served, ["target-1", "target-2", "target-3", "target-1", "target-2", "target-3"]);
+    }));
+}
+
+#[test]
+fn what_reached_no_app_goes_to_another_connector() {
+    assert_snapshot!(conversation("an app that is down beside one that is up", 22, 20, |world| {
+        start_many(world, 2);
+        world.set_app_up("target-1", false);
+        let visitor = ask(world, post("/pay", b"100 coins"));
+        world.run_ms(200);
+        assert_eq!(answer(world, visitor), (200, "target-2".into()));
+        assert_eq!(world.requests("target-2")[0].body, b"100 coins");
+    }));
+}
+
+#[test]
+fn what_was_never_sealed_goes_to_another_connector() {
+    assert_snapshot!(conversation("a link that is full and then lost", 53, 20, |world| {
+        start_many(world, 1);
+        // Nothing passes, and in the end the link's socket takes no more.
+        world.trouble("connector-1", LinkTrouble::Clog);
+        let uploads = [0; 6].map(|_| ask(world, post("/upload", &pattern(60_000))));
+        world.run_ms(100);
+        let pays = ask(world, post("/pay", b"100 coins"));
+        world.run_ms(100);
+        world.start_app("target-2", |_| [vec![Act::AwaitBody], ok("target-2")].concat());
+        world.start_connector("connector-2", "target-2", as_usual);
+        world.run_ms(200);
+        world.trouble("connector-1", LinkTrouble::Reset);
+        world.run_ms(200);
+        assert_eq!(answer(world, pays), (200, "target-2".into()));
+        assert_eq!(world.requests("target-2")[0].body, b"100 coins");
+        for visitor in uploads {
+            assert_eq!(got(world, visitor).status, 502, "of what was sealed nobody knows whether it arrived");
+        }
+    }));
+}
+
+#[test]
+fn a_get_survives_the_loss_of_a_connector_and_a_post_does_not() {
+    assert_snapshot!(conversation("a link is lost beside another one", 23, 20, |world| {
+        start_many(world, 2);
+        let silent = |_: &AppRequest| vec![Act::WaitMs(60_000)];
+        world.start_app("target-1", silent);
+        let asks = ask(world, get("/report"));
+        world.run_ms(30);
+        world.trouble("connector-1", LinkTrouble::Reset);
+        world.run_ms(100);
+        assert_eq!(answer(world, asks), (200, "target-2".into()));
+        world.run_ms(2_000);
+
+        let pays = ask(world, post("/pay", b"100 coins"));
+        world.run_ms(30);
+        world.trouble("connector-1", LinkTrouble::Reset);
+        world.run_ms(100);
+        let got = got(world, pays);
+        assert_eq!(got.status, 502);
+        assert_eq!(targets(world, "target-1"), ["GET /report", "POST /pay"]);
+        assert_eq!(targets(world, "target-2"), ["GET /report"], "what an app may have had goes to no other");
+    }));
+}
+
+// ---- what goes wrong -----------------------------------------------------------------------------------------------
+
+/// A connector's link breaks, the one way or the other, and the connector is back.
+fn lose(world: &mut World, killed: bool) {
+    if killed {
+        world.kill("connector-1");
+    } else {
+        world.trouble("connector-1", LinkTrouble::Reset);
+    }
+    world.run_ms(100);
+}
+
+fn come_back(world: &mut World, killed: bool) {
+    if killed {
+        world.start_connector("connector-1", "target-1", as_usual);
+    }
+    world.run_ms(2_000);
+}
+
+#[test]
+fn a_connector_lost_before_the_response_is_a_502() {
+    assert_snapshot!(conversation("a connector is lost before the response", 24, 20, |world| {
+        start(world, |_| [vec![Act::WaitMs(500)], ok("late")].concat());
+        for killed in [false, true] {
+            let visitor = ask(world, get("/"));
+            world.run_ms(100);
+            lose(world, killed);
+            assert_eq!(got(world, visitor).status, 502);
+            assert_eq!(world.ended(visitor), None, "the visitor's connection is whole");
+            assert_eq!(world.app_connections("target-1"), 0, "nobody waits for the app");
+            come_back(world, killed);
+        }
+    }));
+}
+
+#[test]
+fn a_connector_lost_during_the_response_cuts_it() {
+    assert_snapshot!(conversation("a connector is lost during the response", 25, 20, |world| {
+        start(world, |_| {
+            vec![
+                Act::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+                Act::WaitMs(500),
+                Act::send("world"),
+            ]
+        });
+        for killed in [false, true] {
+            let visitor = ask(world, get("/"));
+            world.run_ms(100);
+            lose(world, killed);
+            assert_eq!(answer(world, visitor), (200, "hello".into()));
+            assert_eq!(world.ended(visitor), Some(false), "a visitor can tell it from a whole response");
+            assert_eq!(world.app_connections("target-1"), 0);
+            come_back(world, killed);
+        }
+    }));
+}
+
+#[test]
+fn a_connector_lost_after_the_response_takes_nothing_of_it_away() {
+    assert_snapshot!(conversation("a connector is lost after the response", 26, 20, |world| {
+        start(world, |_| ok(pattern(400_000)));
+        for killed in [false, true] {
+            let visitor = ask(world, get("/"));
+            world.run_ms(45);
+            world.set_reading(visitor, false);
+            world.run_ms(1_000);
+            lose(world, killed);
+            world.set_reading(visitor, true);
+            world.run_ms(100);
+            let got = got(world, visitor);
+            assert_eq!(got.status, 200);
+            assert!(got.body == pattern(400_000), "what was delivered whole stays whole");
+            assert_eq!(world.ended(visitor), None);
+            come_back(world, killed);
+        }
+    }));
+}
+
+#[test]
+fn an_app_that_is_down_is_a_502_at_once() {
+    assert_snapshot!(conversation("an app that is down", 27, 20, |world| {
+        start(world, |_| ok("hello"));
+        world.set_app_up("target-1", false);
+        let visitor = ask(world, get("/"));
+        world.run_ms(50);
+        let refused = got(world, visitor);
+        assert_eq!(refused.status, 502);
+        let text = String::from_utf8(refused.body).unwrap();
+        assert!(text.contains("The app cannot be reached.") && !text.contains("target"), "{text}");
+        world.set_app_up("target-1", true);
+        world.send(visitor, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "hello".into()), "on the same connection");
+    }));
+}
+
+#[test]
+fn an_app_that_is_not_http_or_breaks_off_is_a_502() {
+    assert_snapshot!(conversation("apps that break the rules", 28, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/not-http" => vec![Act::send("SSH-2.0-OpenSSH_9.6\r\n\r\n")],
+            "/two-lengths" => {
+                vec![Act::send("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab")]
+            }
+            "/unasked-101" => vec![Act::send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")],
+            "/closes" => vec![Act::Close],
+            "/resets" => vec![Act::Reset],
+            "/half-a-head" => vec![Act::send("HTTP/1.1 200 OK\r\nContent-"), Act::Close],
+            "/too-long" => vec![Act::send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello and more")],
+            _ => vec![
+                Act::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+                Act::WaitMs(10),
+                Act::Close,
+            ],
+        });
+        for target in ["/not-http", "/two-lengths", "/unasked-101", "/closes", "/resets", "/half-a-head"] {
+            let visitor = ask(world, get(target));
+            world.run_ms(100);
+            let got = got(world, visitor);
+            assert_eq!(got.status, 502, "{target}");
+            assert!(String::from_utf8(got.body).unwrap().contains("The app broke off"), "{target}");
+        }
+        let whole = ask(world, get("/too-long"));
+        world.run_ms(100);
+        assert_eq!(answer(world, whole), (200, "hello".into()));
+        let cut = ask(world, get("/too-short"));
+        world.run_ms(100);
+        assert_eq!(answer(world, cut), (200, "hello".into()));
+        assert_eq!(world.ended(cut), Some(false));
+        assert_eq!(world.app_connections("target-1"), 0, "none of these connections is used again");
+    }));
+}
+
+#[test]
+fn a_response_that_lasts_until_the_app_closes_is_whole_after_a_fin_and_cut_after_a_reset() {
+    assert_snapshot!(conversation("responses without a length", 29, 20, |world| {
+        start(world, |request| {
+            let end = if request.target == "/fin" { Act::Close } else { Act::Reset };
+            vec![Act::send("HTTP/1.1 200 OK\r\n\r\nhello"), Act::WaitMs(100), end]
+        });
+        let whole = ask(world, get("/fin"));
+        world.run_ms(300);
+        assert_eq!(answer(world, whole), (200, "5\r\nhello\r\n0\r\n\r\n".into()));
+        assert_eq!(world.ended(whole), None);
+        let cut = ask(world, get("/rst"));
+        world.run_ms(300);
+        assert_eq!(answer(world, cut), (200, "5\r\nhello\r\n".into()), "no last chunk");
+        assert_eq!(world.ended(cut), Some(false));
+    }));
+}
+
+#[test]
+fn a_record_that_was_changed_on_the_way_ends_the_link_and_is_not_acted_on() {
+    let ways = [Way::ToConnector, Way::ToGateway];
+    for (name, trouble) in [
+        ("flipped", LinkTrouble::FlipBit as fn(Way) -> LinkTrouble),
+        ("repeated", LinkTrouble::Repeat),
+        ("cut", LinkTrouble::Cut),
+    ] {
+        let transcript = conversation(&format!("records that are {name}"), 30, 20, |world| {
+            start(world, |_| ok("hello"));
+            for way in ways {
+                let before = world.requests("target-1").len();
+                let visitor = ask(world, post("/pay", b"100 coins"));
+                // The request is on its way, or its response is.
+                world.run_ms(if way == Way::ToConnector { 10 } else { 30 });
+                world.trouble("connector-1", trouble(way));
+                world.run_ms(2_000);
+                let asked = world.requests("target-1").len() - before;
+                let status = got(world, visitor).status;
+                match (name, way) {
+                    (_, Way::ToConnector) => assert_eq!((status, asked), (502, 0)),
+                    // The first of the two was right, and with it the response was whole.
+                    ("repeated", Way::ToGateway) => assert_eq!((status, asked), (200, 1)),
+                    (_, Way::ToGateway) => assert_eq!((status, asked), (502, 1)),
+                }
+                let again = ask(world, get("/"));
+                world.run_ms(100);
+                assert_eq!(answer(world, again), (200, "hello".into()), "the connector joined again");
+            }
+        });
+        assert_snapshot!(format!("records_that_are_{name}"), transcript);
+    }
+}
+
+#[test]
+fn a_connector_replaces_its_own_ghost_at_once() {
+    assert_snapshot!(conversation("a link that a NAT forgot", 31, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/slow" => vec![Act::WaitMs(60_000)],
+            _ => ok("hello"),
+        });
+        let [asks, pays] =
+            [get("/").into_bytes(), post("/slow", b"100 coins")].map(|asked| ask(world, asked));
+        world.run_ms(10);
+        world.trouble("connector-1", LinkTrouble::Forget);
+        world.run_ms(1_500);
+        assert_eq!(count(world, "in place of its older link"), 1);
+        assert_eq!(got(world, pays).status, 502, "the ghost's exchanges end with it, long before 25 s");
+        world.run_ms(100);
+        assert_eq!(answer(world, asks), (200, "hello".into()), "and what may be tried again is");
+        assert_eq!(targets(world, "target-1"), ["GET /"]);
+    }));
+}
+
+#[test]
+fn a_ghost_whose_output_is_clogged_is_replaced_as_well() {
+    assert_snapshot!(conversation("a ghost that is full", 32, 20, |world| {
+        start(world, |_| [vec![Act::AwaitBody], ok("hello")].concat());
+        world.trouble("connector-1", LinkTrouble::Clog);
+        let visitors: Vec<Visitor> = (0..8).map(|_| ask(world, post("/upload", &pattern(60_000)))).collect();
+        world.run_ms(1_000);
+        world.trouble("connector-1", LinkTrouble::Forget);
+        world.run_ms(2_000);
+        assert_eq!(count(world, "in place of its older link"), 1);
+        for visitor in visitors {
+            assert_eq!(got(world, visitor).status, 502);
+        }
+    }));
+}
+
+#[test]
+fn a_silent_link_ends_after_25_seconds() {
+    assert_snapshot!(conversation("a link on which nothing passes any more", 33, 20, |world| {
+        start(world, |_| ok("hello"));
+        world.trouble("connector-1", LinkTrouble::Clog);
+        let visitor = ask(world, get("/"));
+        world.run_ms(24_900);
+        assert!(world.received(visitor).is_empty());
+        world.run_ms(100);
+        assert_eq!(got(world, visitor).status, 502);
+        world.run_ms(2_000);
+        let again = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, again), (200, "hello".into()), "the connector joined again");
+    }));
+}
+
+// ---- side by side --------------------------------------------------------------------------------------------------
+
+#[test]
+fn a_slow_visitor_delays_nobody_else() {
+    const BIG: usize = 900 * 1024;
+    assert_snapshot!(conversation("a slow visitor beside a fast one", 34, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/big" => ok(pattern(BIG)),
+            _ => ok("hello"),
+        });
+        let slow = world.visit();
+        world.set_reading(slow, false);
+        world.send(slow, get("/big"));
+        world.run_ms(5_000);
+        let sent = |world: &mut World| {
+            let transcript = world.transcript();
+            transcript.lines().filter(|line| line.contains("DATA x1")).count()
+        };
+        let before = sent(world);
+        let fast = ask(world, get("/small"));
+        world.run_ms(50);
+        assert_eq!(answer(world, fast), (200, "hello".into()), "in one round trip");
+        world.send(fast, get("/big"));
+        world.run_ms(1_000);
+        assert!(got(world, fast).body == pattern(BIG));
+        assert_eq!(sent(world), before, "nothing more was sent to the slow one");
+        world.set_reading(slow, true);
+        world.run_ms(2_000);
+        assert!(got(world, slow).body == pattern(BIG), "which has all of it in the end");
+    }));
+}
+
+#[test]
+fn two_large_responses_share_a_link_evenly_and_a_small_one_overtakes_them() {
+    const BIG: usize = 700 * 1024;
+    assert_snapshot!(conversation("two exchanges at once", 35, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/small" => ok("hello"),
+            _ => ok(pattern(BIG)),
+        });
+        let first = ask(world, get("/first"));
+        let second = ask(world, get("/second"));
+        world.run_ms(60);
+        let small = ask(world, get("/small"));
+        world.run_ms(61);
+        assert_eq!(
+            answer(world, small),
+            (200, "hello".into()),
+            "a round trip, and what the kernels had before"
+        );
+        let [one, other] = [first, second].map(|visitor| world.received(visitor).len());
+        assert!(one > 0 && one.abs_diff(other) <= 64 * 1024, "{one} B and {other} B");
+        world.run_ms(1_000);
+        for (visitor, head) in [(first, one), (second, other)] {
+            let rest = world.received(visitor);
+            assert!(head + rest.len() > BIG && pattern(BIG).ends_with(&rest));
+        }
+    }));
+}
+
+// ---- when someone leaves or is too early ---------------------------------------------------------------------------
+
+#[test]
+fn an_answer_before_the_request_is_whole_is_delivered_and_ends_the_connection() {
+    assert_snapshot!(conversation("a 413 before the body is whole", 36, 20, |world| {
+        start(world, |_| {
+            vec![Act::send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo much")]
+        });
+        let visitor =
+            ask(world, "POST /upload HTTP/1.1\r\nHost: example.org\r\nContent-Length: 3000000\r\n\r\n");
+        for _ in 0..10 {
+            world.send(visitor, vec![b'x'; 1_000]);
+            world.run_ms(20);
+        }
+        let got = got(world, visitor);
+        assert_eq!((got.status, got.body.as_slice()), (413, &b"too much"[..]));
+        assert!(got.has("Connection: close"), "{}", got.head);
+        assert_eq!(
+            world.ended(visitor),
+            Some(true),
+            "what still comes is read, so that no reset destroys the answer"
+        );
+        assert_eq!(world.app_connections("target-1"), 0);
+        world.run_ms(3_000);
+        assert_eq!(world.ended(visitor), Some(true));
+    }));
+}
+
+#[test]
+fn an_early_answer_that_takes_its_time_arrives_whole() {
+    assert_snapshot!(conversation("a long early answer", 37, 20, |world| {
+        start(world, |_| {
+            vec![
+                Act::send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo "),
+                Act::WaitMs(100),
+                Act::send("much"),
+            ]
+        });
+        let visitor =
+            ask(world, "POST /upload HTTP/1.1\r\nHost: example.org\r\nContent-Length: 3000000\r\n\r\n");
+        for _ in 0..20 {
+            world.send(visitor, vec![b'x'; 1_000]);
+            world.run_ms(20);
+        }
+        assert_eq!(answer(world, visitor), (413, "too much".into()));
+        assert_eq!(world.ended(visitor), Some(true));
+    }));
+}
+
+#[test]
+fn a_visitor_that_leaves_takes_its_exchange_along() {
+    assert_snapshot!(conversation("a visitor leaves during the response", 38, 20, |world| {
+        start(world, |_| {
+            vec![Act::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"), Act::WaitMs(60_000)]
+        });
+        let visitor = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "hello".into()));
+        assert_eq!(world.app_connections("target-1"), 1);
+        world.leave(visitor);
+        world.run_ms(50);
+        assert_eq!(world.app_connections("target-1"), 0, "the app's connection is closed, not kept");
+        assert!(world.is_at_rest("connector-1"));
+    }));
+}
+
+#[test]
+fn a_visitor_that_leaves_while_the_app_is_being_dialled_never_bothers_it() {
+    assert_snapshot!(conversation("a visitor leaves while the app is dialled", 39, 20, |world| {
+        start(world, |_| ok("hello"));
+        world.set_app_dial_ms("target-1", 200);
+        let visitor = ask(world, post("/pay", b"100 coins"));
+        world.run_ms(100);
+        world.leave(visitor);
+        world.run_ms(500);
+        assert_eq!(world.requests("target-1").len(), 0);
+        assert!(world.is_at_rest("connector-1"));
+    }));
+}
+
+#[test]
+fn a_visitor_that_leaves_before_its_request_was_sealed_does_not_harm_the_link() {
+    assert_snapshot!(conversation("a visitor leaves while the link is busy", 40, 20, |world| {
+        start(world, |_| [vec![Act::AwaitBody], ok("hello")].concat());
+        // Uploads that fill the link: its socket takes no more for a moment.
+        let uploads: Vec<Visitor> = (0..6).map(|_| ask(world, post("/upload", &pattern(60_000)))).collect();
+        world.run_ms(1);
+        let hasty = [UPGRADE.to_owned(), get("/hasty")].map(|asked| ask(world, asked));
+        world.run_ms(1);
+        for visitor in hasty {
+            world.leave(visitor);
+        }
+        world.run_ms(1_000);
+        for visitor in uploads {
+            assert_eq!(answer(world, visitor), (200, "hello".into()));
+        }
+        assert_eq!(count(world, "leave "), 0, "the link lives");
+    }));
+}
+
+#[test]
+fn a_visitor_that_sends_no_more_still_gets_its_answer() {
+    assert_snapshot!(conversation("a visitor that half-closes", 41, 20, |world| {
+        start(world, |_| [vec![Act::WaitMs(100)], ok("hello")].concat());
+        let whole = ask(world, get("/"));
+        world.send_end(whole);
+        world.run_ms(300);
+        assert_eq!(answer(world, whole), (200, "hello".into()));
+        assert_eq!(world.ended(whole), Some(true));
+        let half = ask(world, "POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: 10\r\n\r\nhello");
+        world.send_end(half);
+        world.run_ms(300);
+        assert_eq!(got(world, half).status, 400, "but half a request is none");
+        assert_eq!(world.ended(half), Some(true));
+    }));
+}
+
+#[test]
+fn a_malformed_request_is_refused_and_no_app_sees_it() {
+    assert_snapshot!(conversation("a malformed request", 42, 20, |world| {
+        start(world, |_| ok("hello"));
+        let visitor = ask(
+            world,
+            "POST /smuggle HTTP/1.1\r\nHost: example.org\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+        );
+        // What is still on its way is read: a reset would destroy the answer.
+        for _ in 0..5 {
+            world.send(visitor, get("/smuggled"));
+            world.run_ms(100);
+        }
+        let got = got(world, visitor);
+        assert_eq!(got.status, 400);
+        assert!(got.has("Connection: close"), "{}", got.head);
+        assert_eq!(world.ended(visitor), Some(true));
+        world.send_end(visitor);
+        world.run_ms(10);
+        assert_eq!(world.requests("target-1").len(), 0);
+    }));
+}
+
+#[test]
+fn a_body_that_breaks_the_rules_half_way_is_refused() {
+    assert_snapshot!(conversation("a malformed chunk", 43, 20, |world| {
+        start(world, |_| [vec![Act::AwaitBody], ok("hello")].concat());
+        let visitor = ask(
+            world,
+            "POST /up HTTP/1.1\r\nHost: example.org\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        );
+        world.run_ms(50);
+        world.send(visitor, "xyz\r\n");
+        world.run_ms(100);
+        assert_eq!(got(world, visitor).status, 400);
+        assert_eq!(world.ended(visitor), Some(true));
+        assert!(!world.requests("target-1")[0].whole, "the app can tell that it is not whole");
+        assert_eq!(world.app_connections("target-1"), 0);
+    }));
+}
+
+// ---- stopping in good order ----------------------------------------------------------------------------------------
+
+#[test]
+fn a_gateway_that_drains_finishes_what_is_open_and_starts_nothing() {
+    assert_snapshot!(conversation("a gateway is asked to stop", 45, 20, |world| {
+        start(world, |_| {
+            vec![
+                Act::send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello"),
+                Act::WaitMs(500),
+                Act::send("world"),
+            ]
+        });
+        let idle = world.visit();
+        let visitor = ask(world, get("/"));
+        world.run_ms(100);
+        world.drain("gateway");
+        world.run_ms(10);
+        assert_eq!(world.ended(idle), Some(true), "nobody waits for an idle connection");
+        let late = world.visit();
+        world.run_ms(1_000);
+        assert_eq!(answer(world, visitor), (200, "helloworld".into()));
+        assert_eq!(world.ended(visitor), Some(true));
+        assert_eq!(world.ended(late), Some(false));
+        assert!(world.is_at_rest("gateway"));
+    }));
+}
+
+#[test]
+fn a_gateway_that_drains_turns_requests_away() {
+    assert_snapshot!(conversation("a request to a gateway that stops", 46, 20, |world| {
+        start(world, |_| ok("hello"));
+        let half = ask(world, "GET / HTTP/1.1\r\n");
+        world.run_ms(10);
+        world.drain("gateway");
+        world.run_ms(100);
+        world.send(half, "Host: example.org\r\n\r\n");
+        world.run_ms(100);
+        let refused = got(world, half);
+        assert_eq!(refused.status, 503);
+        assert!(refused.has("Connection: close") && refused.has("Retry-After: 2"), "{}", refused.head);
+        assert_eq!(world.requests("target-1").len(), 0);
+    }));
+}
+
+#[test]
+fn a_connector_that_drains_finishes_what_is_open_and_gets_nothing_new() {
+    assert_snapshot!(conversation("a connector is asked to stop", 47, 20, |world| {
+        start_many(world, 2);
+        world.start_app("target-1", |_| [vec![Act::WaitMs(500)], ok("late")].concat());
+        let visitor = ask(world, get("/"));
+        world.run_ms(100);
+        world.drain("connector-1");
+        // One request is on its way to connector-1 when it says goodbye; it is given to the other one.
+        let others: Vec<Visitor> = (0..3).map(|_| ask(world, get("/"))).collect();
+        world.run_ms(1_000);
+        assert_eq!(answer(world, visitor), (200, "late".into()));
+        for other in others {
+            assert_eq!(answer(world, other), (200, "target-2".into()));
+        }
+        assert_eq!(world.requests("target-1").len(), 1);
+        assert!(world.is_at_rest("connector-1"));
+    }));
+}
+
+#[test]
+fn connectors_come_back_to_a_gateway_that_was_killed() {
+    assert_snapshot!(conversation("a gateway is killed", 54, 20, |world| {
+        start(world, |_| [vec![Act::WaitMs(500)], ok("hello")].concat());
+        let visitor = ask(world, get("/"));
+        world.run_ms(100);
+        world.kill("gateway");
+        world.run_ms(2_000);
+        assert!(world.received(visitor).is_empty() && world.ended(visitor).is_some());
+        world.start_gateway(as_usual);
+        world.run_ms(2_000);
+        let again = ask(world, get("/"));
+        world.run_ms(1_000);
+        assert_eq!(answer(world, again), (200, "hello".into()));
+    }));
+}
+
+// ---- time ----------------------------------------------------------------------------------------------------------
+
+#[test]
+fn an_app_that_does_not_answer_is_a_504() {
+    assert_snapshot!(conversation("an app that does not answer", 48, 20, |world| {
+        world.start_gateway(|config: GatewayConfig| config.response_timeout(Duration::from_secs(5)));
+        world.start_app("target-1", |_| vec![Act::WaitMs(60_000)]);
+        world.start_connector("connector-1", "target-1", as_usual);
+        world.run_ms(200);
+        let visitor = ask(world, get("/"));
+        world.run_ms(4_900);
+        assert!(world.received(visitor).is_empty());
+        world.run_ms(200);
+        assert_eq!(got(world, visitor).status, 504);
+        assert_eq!(world.app_connections("target-1"), 0, "nobody waits for the app");
+    }));
+}
+
+#[test]
+fn a_request_that_stalls_is_a_408() {
+    assert_snapshot!(conversation("a request that stalls", 49, 20, |world| {
+        start(world, |_| [vec![Act::AwaitBody], ok("hello")].concat());
+        let head = ask(world, "GET / HTTP/1.1\r\nHost: exa");
+        let body = ask(world, "POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: 10\r\n\r\nhello");
+        world.run_ms(31_000);
+        for visitor in [head, body] {
+            let got = got(world, visitor);
+            assert_eq!(got.status, 408);
+            assert!(got.has("Connection: close"), "{}", got.head);
+            assert_eq!(world.ended(visitor), Some(true));
+        }
+    }));
+}
+
+#[test]
+fn an_idle_visitor_is_let_go_after_75_seconds() {
+    assert_snapshot!(conversation("an idle visitor", 50, 20, |world| {
+        world.start_gateway(as_usual);
+        let visitor = ask(world, get("/"));
+        world.run_ms(74_900);
+        assert_eq!((got(world, visitor).status, world.ended(visitor)), (503, None));
+        world.run_ms(200);
+        assert_eq!(world.ended(visitor), Some(true));
+    }));
+}
+
+#[test]
+fn a_connection_to_the_app_is_used_again_while_it_is_fresh() {
+    assert_snapshot!(conversation("an app's connection is used again", 51, 20, |world| {
+        start(world, |_| ok("hello"));
+        let visitor = world.visit();
+        let ask_again = |world: &mut World, request: &[u8]| {
+            world.send(visitor, request);
+            world.run_ms(100);
+            assert_eq!(answer(world, visitor), (200, "hello".into()));
+        };
+        ask_again(world, get("/1").as_bytes());
+        world.run_ms(3_000);
+        ask_again(world, get("/2").as_bytes());
+        assert_eq!(count(world, "connector-1 > target-1      end"), 0);
+        assert_eq!(world.app_connections("target-1"), 1, "used after 3 s");
+        world.run_ms(2_000);
+        ask_again(world, &post("/3", b"100 coins"));
+        assert_eq!(world.app_connections("target-1"), 2, "but not by a POST after 2 s");
+        world.run_ms(4_100);
+        assert_eq!(world.app_connections("target-1"), 0, "and after 4 s nobody keeps it");
+    }));
+}
+
+#[test]
+fn a_connection_that_the_app_closes_under_a_get_costs_nothing_and_under_a_post_is_a_502() {
+    assert_snapshot!(conversation("an app closes a connection that is used again", 52, 20, |world| {
+        let mut nth = 0;
+        start(world, move |_| {
+            nth += 1;
+            // The second and the fifth request meet a connection that the app is about to close.
+            if nth == 2 || nth == 5 { vec![Act::Close] } else { ok("hello") }
+        });
+        let visitor = world.visit();
+        for request in [get("/1"), get("/2")] {
+            world.send(visitor, request);
+            world.run_ms(100);
+            assert_eq!(answer(world, visitor), (200, "hello".into()));
+        }
+        assert_eq!(
+            targets(world, "target-1"),
+            ["GET /1", "GET /2", "GET /2"],
+            "once more on a fresh connection"
+        );
+        world.send(visitor, get("/3"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "hello".into()));
+        world.send(visitor, post("/pay", b"100 coins"));
+        world.run_ms(100);
+        assert_eq!(got(world, visitor).status, 502);
+        assert_eq!(targets(world, "target-1").len(), 5, "a POST is never sent twice");
+    }));
+}
