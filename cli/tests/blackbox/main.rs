@@ -1,0 +1,27 @@
+//! The built program over real sockets, with real programs behind it and in front of it.
+//!
+//! ```text
+//! curl, chromium, WebSockets, sockets > gesher server = relay = gesher client > nginx, Python, an app of the tests
+//! ```
+//! A test whose program is missing says so and passes, except under `CI=true`.
+#![cfg(target_os = "linux")] // Peak memory is read from /proc, and each server has an address of its own in 127/8.
+#![allow(clippy::unwrap_used)]
+
+mod app;
+mod gesher;
+/// The demo's HTTP: it shares nothing with the core's.
+#[allow(dead_code)]
+#[path = "../../src/demo/http.rs"]
+mod http;
+mod outside;
+mod process;
+mod relay;
+mod visitor;
+
+mod browser;
+mod bulk;
+mod crowd;
+mod hostile;
+mod messages;
+mod sites;
+mod websockets;
