@@ -61,8 +61,8 @@ pub(crate) struct Supervisor {
     attempt: u32,
     /// Since when there is no link.
     alone_since: Instant,
-    /// The gateway's time was taken since the last link; another refusal of the clock is one like others.
-    clock_learnt: bool,
+    /// The last dial ended because of the clock: once more so is a refusal like others, and waits like them.
+    clock_refused: bool,
     gave_up: bool,
 }
 
@@ -78,7 +78,7 @@ impl Supervisor {
             joined: false,
             attempt: 0,
             alone_since: Instant::default(),
-            clock_learnt: false,
+            clock_refused: false,
             gave_up: false,
         }
     }
@@ -98,11 +98,16 @@ impl Supervisor {
         }
         let had_joined = std::mem::take(&mut self.joined);
         self.attempt = if had_joined { 0 } else { self.attempt.saturating_add(1) };
+        let clock_was_refused = std::mem::take(&mut self.clock_refused);
         if let (Disconnect::Refused(Refusal::Clock), Some((ours, theirs))) = (end.why, end.clocks) {
-            // Freshness rests on the ephemeral keys: a wrong clock must not keep a small machine out.
+            // Freshness rests on the ephemeral keys: a wrong clock must not keep a small machine out. Every refusal
+            // teaches anew: a clock may be set while we run, and anybody in between can forge one answer.
             let behind_secs = self.hub.learn_time(ours, theirs);
-            if !std::mem::replace(&mut self.clock_learnt, true) {
-                cx.fx.events.push(Event::ClockOff { behind_secs });
+            self.clock_refused = true;
+            if !clock_was_refused {
+                if behind_secs.unsigned_abs() > limits::CLOCK_SKEW_SECS_MAX {
+                    cx.fx.events.push(Event::ClockOff { behind_secs });
+                }
                 self.timers.set(Why::Dial, now);
                 return;
             }
@@ -157,7 +162,6 @@ impl Machine for Supervisor {
                     self.joined = true;
                     self.attempt = 0;
                     // The clock may be set right later, and the gateway's time be wrong by as much then.
-                    self.clock_learnt = false;
                     cx.fx.events.push(Event::Connected { id });
                 }
                 Report::Ended(end) => self.link_ended(end, cx),
