@@ -2,14 +2,16 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::app::{app, standard};
 use crate::gesher::{SECRET, Server, client, command, joined};
+use crate::process::Process;
 use crate::relay::{Way, relay};
 use crate::visitor::{get, send};
 
@@ -153,4 +155,29 @@ fn a_pin_may_be_typed_as_it_was_heard() {
     let (first, last) = server.pin.split_at(3);
     let heard = format!("{first}-{last}").to_lowercase();
     joined(&mut client(server.address, &heard, "1", ""));
+}
+
+/// The first answer is forged and has a time that is 5 minutes off. The connector believes it, which leaves it with a
+/// clock that really is off; the gateway's own answer puts that right.
+#[test]
+fn a_connector_whose_clock_is_off_joins_by_the_gateways() {
+    let server = Server::start();
+    let forged = Arc::new(AtomicUsize::new(0));
+    let forging = {
+        let forged = forged.clone();
+        relay(server.address, move |connection, way, bytes| {
+            if (connection, way) == (0, Way::ToConnector) && forged.fetch_add(1, Ordering::SeqCst) == 0 {
+                let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(300));
+                *bytes = format!(
+                    "HTTP/1.1 403 Forbidden\r\nDate: {date}\r\nGesher-Refusal: clock\r\n\
+                     Content-Length: 0\r\nConnection: close\r\n\r\n"
+                )
+                .into_bytes();
+            }
+        })
+    };
+    let client = Process::start("client", &mut client(forging, &server.pin, "1", ""));
+    client.line(" s behind the gateway's: set it; joining goes on with the gateway's time");
+    client.line("requests go to the app from now on");
+    server.process.line("its clock and ours differ by more than 30 s");
 }
