@@ -335,10 +335,10 @@ fn of_gateway(event: &Event) -> Option<Description> {
         Event::UpgradeMissing { from, missing } => {
             ("upgrade_missing", words::join_without_upgrade(*from, *missing), fields.text("from", from))
         }
-        Event::BadRequest { from, rule } => (
+        Event::BadRequest { id, from, rule } => (
             "bad_request",
-            format!("refused what {from} sent: {rule}"),
-            fields.text("from", from).text("rule", rule),
+            format!("refused what {from} sent: {rule} (id {id:016x})"),
+            fields.text("id", format_args!("{id:016x}")).text("from", from).text("rule", rule),
         ),
         _ => return None,
     })

@@ -55,6 +55,8 @@ pub enum Event {
     },
     /// A request broke the rules of HTTP and was refused.
     BadRequest {
+        /// Shown to the visitor with the answer.
+        id: u64,
         /// From where it came.
         from: IpAddr,
         /// Which rule.

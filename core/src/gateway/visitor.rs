@@ -234,8 +234,9 @@ impl Visitor {
     /// A request that breaks the rules: nothing of it reaches an app.
     fn refuse(&mut self, violation: Violation, cx: &mut Cx<'_>, io: &mut Io) -> Head {
         self.hub.figures.refusals.fetch_add(1, Ordering::Relaxed);
-        cx.fx.events.push(Event::BadRequest { from: self.from, rule: violation });
-        Answer::from_violation(violation, self.hub.seeds.number()).write(cx.now.unix, io.output.tail());
+        let id = self.hub.seeds.number();
+        cx.fx.events.push(Event::BadRequest { id, from: self.from, rule: violation });
+        Answer::from_violation(violation, id).write(cx.now.unix, io.output.tail());
         self.end_with(End::Linger);
         Head::Waits
     }
@@ -263,6 +264,7 @@ impl Visitor {
                 return Head::Joined(keys, waiting);
             }
             Some((Verdict::Refused { response, refusal }, _)) => {
+                self.hub.figures.refusals.fetch_add(1, Ordering::Relaxed);
                 cx.fx.events.push(Event::JoinRefused { from: self.from, refusal });
                 response
             }
@@ -508,14 +510,14 @@ impl Visitor {
             let room = carried.exchange.room();
             self.scratch.clear();
             let decoded = decoder.decode(io.input.unread(), room, &mut self.scratch);
-            let consumed = decoded.map_err(|rule| self.broke_rule(rule, cx))?;
+            let consumed = decoded.map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
             io.input.consume(consumed);
             carried.blocked = room == 0;
             if consumed == 0 && !decoder.is_done() {
                 if carried.blocked || !io.input.ended() {
                     return Ok(moved);
                 }
-                decoder.end_of_input().map_err(|rule| self.broke_rule(rule, cx))?;
+                decoder.end_of_input().map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
             }
             moved = true;
             carried.log.bytes_in += self.scratch.len() as u64;
@@ -544,8 +546,8 @@ impl Visitor {
         }
     }
 
-    fn broke_rule(&self, rule: Violation, cx: &mut Cx<'_>) -> Trouble {
-        cx.fx.events.push(Event::BadRequest { from: self.from, rule });
+    fn broke_rule(&self, id: u64, rule: Violation, cx: &mut Cx<'_>) -> Trouble {
+        cx.fx.events.push(Event::BadRequest { id, from: self.from, rule });
         Trouble::VisitorBroke
     }
 

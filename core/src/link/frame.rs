@@ -508,7 +508,7 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Body bytes to visitors.
     pub bytes_out: u64,
-    /// Joins that were refused.
+    /// Malformed requests and joins that were refused.
     pub refusals: u64,
     /// The connectors that are joined; as many as fit into [`STATS_BYTES_MAX`].
     pub connectors: Vec<ConnectorStats>,
