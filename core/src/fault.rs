@@ -62,7 +62,7 @@ pub enum LinkFault {
     CreditOverflow,
     /// DATA, END or a head where the stream's order forbids it.
     StreamOrder,
-    /// More control frames a second, or resets a minute, than anyone needs.
+    /// More control frames a second than anyone needs, or more resets than streams.
     Flood,
     /// Nothing arrived for [`crate::limits::SILENCE`].
     Silent,
@@ -91,7 +91,7 @@ impl LinkFault {
             LinkFault::OverCredit => "more data than there was credit for",
             LinkFault::CreditOverflow => "credit overflow",
             LinkFault::StreamOrder => "frames of a stream out of order",
-            LinkFault::Flood => "too many control frames",
+            LinkFault::Flood => "too many control frames or resets",
             LinkFault::Silent => "nothing arrived for 25 s",
             LinkFault::Lost => "the connection was lost",
             LinkFault::Replaced => "a newer link took its place",

@@ -129,8 +129,6 @@ pub const SILENCE: Duration = Duration::from_secs(25);
 pub const PEERS_EVERY: Duration = Duration::from_secs(1);
 /// Control frames that a peer may send in one second.
 pub const CONTROL_FRAMES_PER_SEC_MAX: u32 = 1000;
-/// Resets that a peer may send in one minute.
-pub const RESETS_PER_MINUTE_MAX: u32 = 10_000;
 /// Sealed output that may wait for the socket: four records.
 pub const LINK_OUTPUT_BYTES: usize = 4 * RECORD_FILL_BYTES;
 

@@ -1,9 +1,10 @@
 //! Somebody between connector and gateway, and connectors that should not be let in.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine;
@@ -180,4 +181,36 @@ fn a_connector_whose_clock_is_off_joins_by_the_gateways() {
     client.line(" s behind the gateway's: set it; joining goes on with the gateway's time");
     client.line("requests go to the app from now on");
     server.process.line("its clock and ours differ by more than 30 s");
+}
+
+/// How many requests are given up is for visitors to choose: no limit of a link may depend on it.
+#[test]
+fn visitors_who_leave_in_masses_end_no_link() {
+    const LEAVE: usize = 12_000;
+    let address = app(|exchange| {
+        if exchange.path() == "/" {
+            return standard(exchange);
+        }
+        exchange.start("200 OK", "Content-Length: 100\r\n")?;
+        exchange.to.write_all(b"the beginning")?;
+        // Until the connector closes, because the visitor has left.
+        io::copy(&mut exchange.from, &mut io::sink())?;
+        Err(io::ErrorKind::ConnectionAborted.into())
+    });
+    let server = Server::with("-q");
+    let client = server.join(format!("http://{address}"), "");
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..LEAVE / 4 {
+                    let mut stream = TcpStream::connect(server.address).unwrap();
+                    stream.write_all(b"GET /long HTTP/1.1\r\nHost: gateway.test\r\n\r\n").unwrap();
+                    // A close with the rest unread is a reset.
+                    stream.read_exact(&mut [0]).unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(get(server.address, "/").unwrap(), (200, "hello\n".into()));
+    assert!(!client.text().contains("lost the gateway"));
 }

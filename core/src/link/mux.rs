@@ -322,7 +322,7 @@ impl Mux {
             }
         }
         while frames.len() < limits::RECORD_FILL_BYTES
-            && let Some((stream, code, reason)) = owed.resets.pop()
+            && let Some((stream, (code, reason))) = owed.resets.pop_first()
         {
             Frame::Reset { stream, code, reason }.put(frames);
         }

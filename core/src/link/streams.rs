@@ -18,8 +18,9 @@ use crate::machine::{Cx, Effects};
 use crate::time::{Instant, Timers, Why};
 use crate::websocket::Role;
 
-/// RESETs that may wait to be sent for streams that were refused.
-const OWED_RESETS_MAX: usize = 1024;
+/// RESETs that may wait to be sent for streams that were refused: a peer opens no more than these at once, and for those
+/// that it has given up itself none is owed.
+const OWED_RESETS_MAX: usize = limits::STREAMS_MAX as usize;
 const WRONG_LENGTH: &str = "a body of another length than announced";
 
 /// What came over a link that concerns more than one stream.
@@ -52,6 +53,8 @@ pub(crate) struct Streams {
     pub(super) open: BTreeMap<u32, Stream>,
     /// The highest stream that was opened.
     pub(super) highest: u32,
+    /// RESETs that came.
+    resets: u32,
     pub(super) heard_hello: bool,
     /// The peer's first window of each stream.
     peer_window: u32,
@@ -139,7 +142,7 @@ pub(super) struct Owed {
     pub(super) ask_stats: bool,
     pub(super) stats: Option<Box<Stats>>,
     pub(super) peers: Option<Vec<Peer>>,
-    pub(super) resets: Vec<(u32, ResetCode, &'static str)>,
+    pub(super) resets: BTreeMap<u32, (ResetCode, &'static str)>,
 }
 
 impl Streams {
@@ -153,6 +156,7 @@ impl Streams {
             pool,
             open: BTreeMap::new(),
             highest: 0,
+            resets: 0,
             heard_hello: false,
             peer_window: 0,
             peers: PeersCollector::default(),
@@ -187,8 +191,14 @@ impl Streams {
             Frame::Data { stream, bytes } => self.data(stream, bytes, cx.fx)?,
             Frame::End { stream, trailers } => self.end(stream, trailers, cx.fx)?,
             Frame::Reset { stream, code, .. } => {
-                self.flood.reset(now)?;
                 self.known(stream)?;
+                // How many streams are given up is for visitors to choose, who must not be able to end a link. But each
+                // side says it at most once for each.
+                self.resets += 1;
+                if self.resets > self.highest {
+                    return Err(LinkFault::Flood);
+                }
+                self.owed.resets.remove(&stream);
                 if let Some(stream) = self.open.remove(&stream) {
                     stream.exchange.fail(Failure::Reset(code), cx.fx);
                 }
@@ -268,7 +278,7 @@ impl Streams {
         if self.owed.resets.len() == OWED_RESETS_MAX {
             return Err(LinkFault::Flood);
         }
-        self.owed.resets.push((stream, ResetCode::Refused, refusal));
+        self.owed.resets.insert(stream, (ResetCode::Refused, refusal));
         Ok(())
     }
 
@@ -339,7 +349,7 @@ impl Streams {
         if self.owed.resets.len() == OWED_RESETS_MAX {
             return Err(LinkFault::Flood);
         }
-        self.owed.resets.push((id, ResetCode::ProtocolError, why));
+        self.owed.resets.insert(id, (ResetCode::ProtocolError, why));
         Ok(())
     }
 
@@ -383,33 +393,20 @@ impl Heartbeat {
     }
 }
 
-/// Ends links that send more control frames or resets than anyone needs.
+/// Ends links that send more control frames than anyone needs.
 #[derive(Default)]
 pub(super) struct Flood {
-    controls: (Instant, u32),
-    resets: (Instant, u32),
+    began: Instant,
+    controls: u32,
 }
 
 impl Flood {
     pub(super) fn control(&mut self, now: Instant) -> Result<(), LinkFault> {
-        Self::count(&mut self.controls, now, Duration::from_secs(1), limits::CONTROL_FRAMES_PER_SEC_MAX)
-    }
-
-    fn reset(&mut self, now: Instant) -> Result<(), LinkFault> {
-        Self::count(&mut self.resets, now, Duration::from_secs(60), limits::RESETS_PER_MINUTE_MAX)
-    }
-
-    fn count(
-        (began, count): &mut (Instant, u32),
-        now: Instant,
-        span: Duration,
-        max: u32,
-    ) -> Result<(), LinkFault> {
-        if now.since(*began) >= span {
-            (*began, *count) = (now, 0);
+        if now.since(self.began) >= Duration::from_secs(1) {
+            *self = Self { began: now, controls: 0 };
         }
-        *count += 1;
-        if *count > max { Err(LinkFault::Flood) } else { Ok(()) }
+        self.controls += 1;
+        if self.controls > limits::CONTROL_FRAMES_PER_SEC_MAX { Err(LinkFault::Flood) } else { Ok(()) }
     }
 }
 
@@ -446,15 +443,48 @@ mod tests {
             let end = Frame::End { stream: 1, trailers };
             assert_eq!(streams.take_in(end, &mut cx, &mut Vec::new()), Ok(()));
             let taken = exchange.take(usize::MAX, &mut Vec::new());
-            let refused = (1, ResetCode::ProtocolError, "malformed trailers");
+            let refused = BTreeMap::from([(1, (ResetCode::ProtocolError, "malformed trailers"))]);
             if is_taken {
                 assert_eq!((taken.end, taken.failure), (Some(trailers.to_vec()), None));
                 assert!(streams.open.contains_key(&1) && streams.owed.resets.is_empty());
             } else {
                 let failure = Some(Failure::Reset(ResetCode::ProtocolError));
                 assert_eq!((taken.end, taken.failure), (None, failure));
-                assert_eq!((streams.open.len(), &streams.owed.resets[..]), (0, &[refused][..]));
+                assert_eq!((streams.open.len(), streams.owed.resets), (0, refused));
             }
         }
+    }
+
+    #[test]
+    fn a_peer_may_reset_each_stream_but_none_twice() {
+        let mut fx = Effects::default();
+        let (mut streams, _) = with_a_request(&mut fx);
+        let mut take =
+            |frame| streams.take_in(frame, &mut Cx { now: Now::default(), fx: &mut fx }, &mut Vec::new());
+        let reset = |stream| Frame::Reset { stream, code: ResetCode::Cancelled, reason: "gone" };
+        assert_eq!(take(reset(1)), Ok(()));
+        for stream in 2..50_000 {
+            let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+            assert_eq!(take(Frame::Request { stream, kind: BodyKind::None, head }), Ok(()));
+            assert_eq!(take(reset(stream)), Ok(()));
+        }
+        assert_eq!(take(reset(1)), Err(LinkFault::Flood));
+    }
+
+    #[test]
+    fn what_the_peer_has_given_up_is_not_refused_as_well() {
+        let mut fx = Effects::default();
+        let (mut streams, _) = with_a_request(&mut fx);
+        streams.pool = Pool::new(0);
+        let mut take =
+            |frame| streams.take_in(frame, &mut Cx { now: Now::default(), fx: &mut fx }, &mut Vec::new());
+        for stream in 2..2 + 2 * limits::STREAMS_MAX {
+            let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+            assert_eq!(take(Frame::Request { stream, kind: BodyKind::None, head }), Ok(()));
+            if stream % 2 == 0 {
+                assert_eq!(take(Frame::Reset { stream, code: ResetCode::Cancelled, reason: "gone" }), Ok(()));
+            }
+        }
+        assert_eq!(streams.owed.resets.len(), limits::STREAMS_MAX as usize);
     }
 }
