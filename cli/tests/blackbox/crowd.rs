@@ -149,3 +149,16 @@ fn a_gateway_that_starts_again_with_its_pin_has_its_connectors_back() {
     clients[0].lines("requests go to the app from now on", 2);
     assert_eq!(who(&server, 1), ["0"]);
 }
+
+/// Before it had ever joined it would have ended; now somebody relies on it.
+#[test]
+fn a_connector_that_had_joined_outlives_a_gateway_with_a_new_pin() {
+    let address = own_address();
+    let mut server = Server::at(address, "");
+    let client = server.join("1", "");
+    server.process.signal(Signal::KILL);
+    server.process.end();
+    let _server = Server::at(address, "--pin KZ7QM3XW9TRN");
+    let line = client.line("refused: wrong PIN (");
+    assert!(line.contains("the next in 60.0 s") || line.contains("next try in 60.0 s"), "{line}");
+}
