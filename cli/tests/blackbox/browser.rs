@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::net::TcpStream;
 use std::process::Command;
-use std::{env, fs};
+use std::{env, fs, thread};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +20,7 @@ struct Page {
     socket: WebSocket<TcpStream>,
     session: String,
     calls: u64,
-    _browser: Process,
+    browser: Process,
     _folder: Folder,
 }
 
@@ -52,7 +52,7 @@ impl Page {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let config = WebSocketConfig::default().max_frame_size(None).max_message_size(None);
         let (socket, _) = client_with_config(devtools.trim(), stream, Some(config)).unwrap();
-        let mut page = Self { socket, session: String::new(), calls: 0, _browser: browser, _folder: folder };
+        let mut page = Self { socket, session: String::new(), calls: 0, browser, _folder: folder };
         let target = page.call("Target.createTarget", json!({ "url": url }));
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         page.session = page.call("Target.attachToTarget", attach)["sessionId"].as_str().unwrap().to_owned();
@@ -115,6 +115,18 @@ impl Page {
     fn screenshot(&mut self) -> Vec<u8> {
         let picture = self.call("Page.captureScreenshot", json!({ "captureBeyondViewport": true }));
         STANDARD.decode(picture["data"].as_str().unwrap()).unwrap()
+    }
+}
+
+impl Drop for Page {
+    /// Ends all processes of the browser, so that none of them writes to its folder when that is removed.
+    fn drop(&mut self) {
+        // A test that failed shows why; a second panic would end it at once.
+        if !thread::panicking() {
+            self.session.clear();
+            self.call("Browser.close", json!({}));
+            self.browser.end();
+        }
     }
 }
 
