@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Fault {
     /// The peer of a link broke the link protocol, or somebody between changed its bytes.
     Link(LinkFault),
+    /// The peer of a link said that this side did, in its Close. Nothing proves that it was the peer who said so.
+    Told(LinkFault),
     /// A message could not be finished; the connection is cut so that the other side can tell.
     Cut,
     /// The other side took or sent nothing for too long.
@@ -17,6 +19,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Link(fault) => fault.fmt(f),
+            Fault::Told(fault) => write!(f, "the other side ended it: {fault}"),
             Fault::Cut => f.write_str("a message could not be finished"),
             Fault::TimedOut => f.write_str("nothing moved for too long"),
         }
@@ -73,6 +76,43 @@ pub enum LinkFault {
 }
 
 impl LinkFault {
+    const ALL: [LinkFault; LinkFault::Replaced as usize + 1] = [
+        LinkFault::WebSocketFrame,
+        LinkFault::WebSocketMask,
+        LinkFault::WebSocketText,
+        LinkFault::WebSocketFragments,
+        LinkFault::WebSocketControl,
+        LinkFault::MessageTooLong,
+        LinkFault::Forged,
+        LinkFault::Sequence,
+        LinkFault::RecordLength,
+        LinkFault::Frame,
+        LinkFault::FrameStream,
+        LinkFault::Hello,
+        LinkFault::OverCredit,
+        LinkFault::CreditOverflow,
+        LinkFault::StreamOrder,
+        LinkFault::Flood,
+        LinkFault::Silent,
+        LinkFault::Lost,
+        LinkFault::Replaced,
+    ];
+    /// The first code for private use (RFC 6455, 7.4.2).
+    const FIRST_CLOSE_CODE: u16 = 4000;
+
+    /// The code of the WebSocket Close that tells the peer; none if there is no use in telling.
+    pub fn close_code(self) -> Option<u16> {
+        match self {
+            LinkFault::Silent | LinkFault::Lost | LinkFault::Replaced => None,
+            _ => Some(Self::FIRST_CLOSE_CODE + self as u16),
+        }
+    }
+
+    /// What a peer's Close with this code tells.
+    pub fn from_close_code(code: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|fault| fault.close_code() == Some(code))
+    }
+
     /// What to tell a person.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -102,5 +142,21 @@ impl LinkFault {
 impl fmt::Display for LinkFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_fault_has_its_place_and_a_code_of_its_own() {
+        for (place, fault) in LinkFault::ALL.into_iter().enumerate() {
+            assert_eq!(fault as usize, place);
+            if let Some(code) = fault.close_code() {
+                assert_eq!(LinkFault::from_close_code(code), Some(fault));
+            }
+        }
+        assert_eq!(LinkFault::from_close_code(1000), None);
     }
 }

@@ -59,7 +59,8 @@
 //! world.drain("office");
 //! world.run_ms(100);
 //! let expected = r#"
-//!    40    office      > gateway       GET /_connect_tunnel · join, signed, PIN proved
+//!    40    office      > gateway       GET /_connect_tunnel · join, signed, with a proof of the PIN
+//!    60    gateway     | auth          accepted: in time, first use, proof right
 //!    60    gateway     > office        101 · accept proof
 //!    80    office      > gateway       record 153 B { HELLO office epoch 1 · PING }
 //!   100    gateway     > office        record 185 B { HELLO id-1 · PONG · PING · PEERS }
@@ -73,13 +74,13 @@
 //!   220    app         > office        200 · content-length 5
 //!   220    app         > office        5 B #2cf2
 //!   220    office      > gateway       record 137 B { RESPONSE x1 200, 0 fields, 5 B · DATA x1 5 B #2cf2 · END x1 }
-//!   240    gateway     | done          GET /report 200, 0 B in, 5 B out by office
 //!   240    gateway     > visitor-1     200 · content-length 5
 //!   240    gateway     > visitor-1     5 B #2cf2
+//!   240    gateway     | done          GET /report 200, 0 B in, 5 B out by office
 //!   300    !                           office is asked to stop
 //!   300    office      > gateway       record 105 B { GOAWAY 10000 ms "the connector stops" }
+//!   300    office      > gateway       end
 //!   300    office      > app           end
-//!   300    app         > office        end
 //!   320    gateway     | leave         office: goodbye
 //! "#;
 //! let transcript = world.transcript();

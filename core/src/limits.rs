@@ -84,6 +84,8 @@ pub const REDIAL_MIN: Duration = Duration::from_secs(1);
 pub const REDIAL_FAST_FOR: Duration = Duration::from_secs(5 * 60);
 /// … up to this.
 pub const REDIAL_MAX: Duration = Duration::from_secs(30);
+/// How often a connector that waits looks whether the machine slept: then it dials at once.
+pub const SLEEP_LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The wait after a refusal that only a person can mend.
 pub const REDIAL_REFUSED: Duration = Duration::from_secs(60);
 

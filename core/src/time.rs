@@ -57,6 +57,26 @@ pub struct Now {
     pub unix: UnixSecs,
 }
 
+/// Notices that the machine slept: civil time went on and monotonic time did not. A clock that was set forward looks the
+/// same, and does no harm.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SleepWatch {
+    last: Option<Now>,
+}
+
+impl SleepWatch {
+    /// Less than this is a clock that was corrected.
+    const SLEEP_SECS_MIN: u64 = 5;
+
+    /// Whether the machine slept since this was last called.
+    pub(crate) fn woke(&mut self, now: Now) -> bool {
+        self.last.replace(now).is_some_and(|last| {
+            let civil_secs = now.unix.0.saturating_sub(last.unix.0);
+            civil_secs.saturating_sub(now.mono.since(last.mono).as_secs()) >= Self::SLEEP_SECS_MIN
+        })
+    }
+}
+
 /// Why a deadline was set.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Why {
@@ -82,6 +102,8 @@ pub enum Why {
     Peers,
     /// The connector dials again.
     Dial,
+    /// The connector looks whether the machine slept.
+    Sleep,
     /// What is open has had its time to finish.
     Drain,
 }
@@ -100,6 +122,7 @@ impl Why {
         Why::Silence,
         Why::Peers,
         Why::Dial,
+        Why::Sleep,
         Why::Drain,
     ];
 }
@@ -157,6 +180,20 @@ mod tests {
         assert_eq!(timers.next(), Some((origin + Duration::from_secs(25), Why::Silence)));
         assert!(!timers.is_due(Why::Silence, origin + Duration::from_secs(24)));
         assert!(timers.is_due(Why::Silence, origin + Duration::from_secs(25)));
+    }
+
+    #[test]
+    fn a_machine_that_slept_is_told_from_one_whose_clock_was_set_back() {
+        let at = |mono_secs, unix_secs| Now {
+            mono: Instant::from_origin(Duration::from_secs(mono_secs)),
+            unix: UnixSecs(unix_secs),
+        };
+        let mut watch = SleepWatch::default();
+        assert!(!watch.woke(at(0, 1000)));
+        assert!(!watch.woke(at(60, 1061)), "time went on");
+        assert!(watch.woke(at(61, 2000)));
+        assert!(!watch.woke(at(62, 2001)), "it is told once");
+        assert!(!watch.woke(at(63, 1000)));
     }
 
     #[test]

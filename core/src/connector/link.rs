@@ -34,6 +34,8 @@ pub(crate) struct ConnectorLink {
     /// The gateway's HELLO came.
     joined: bool,
     end: Option<LinkEnd>,
+    /// The supervisor knows how it ended.
+    told: bool,
 }
 
 enum Stage {
@@ -47,6 +49,8 @@ enum Stage {
         timers: Timers,
     },
     Linked(Box<Mux>),
+    /// It broke; the gateway is told why, until then.
+    Breaking(Fault, Timers),
     /// Nothing more is to be had here.
     Over,
 }
@@ -64,6 +68,7 @@ impl ConnectorLink {
             notices: Vec::new(),
             joined: false,
             end: None,
+            told: false,
         }
     }
 
@@ -145,13 +150,7 @@ impl ConnectorLink {
 
     fn run_link(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
         let Stage::Linked(mux) = &mut self.stage else { return Ok(Want::default()) };
-        let again = match mux.read(cx, &mut io.input, &mut self.notices) {
-            Ok(again) => again,
-            Err(fault) => {
-                self.end = Some(LinkEnd::new(Disconnect::Link(fault.into())));
-                return Err(fault.into());
-            }
-        };
+        let again = mux.read(cx, &mut io.input, &mut self.notices)?;
         for notice in self.notices.drain(..) {
             match notice {
                 Notice::Hello(hello) if !hello.id.is_empty() => {
@@ -185,6 +184,29 @@ impl ConnectorLink {
     }
 }
 
+impl ConnectorLink {
+    /// Ends the link for a fault at once; the gateway is told why, if there is use in it.
+    fn break_off(&mut self, fault: Fault, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        self.end = Some(LinkEnd::new(Disconnect::Link(fault)));
+        let Stage::Linked(mux) = &mut self.stage else { return Err(fault) };
+        mux.fail_all(cx.fx);
+        mux.close_for(fault, io).ok_or(fault)?;
+        let mut timers = Timers::default();
+        timers.set(Why::Linger, cx.now.mono + limits::LINGER);
+        self.stage = Stage::Breaking(fault, timers);
+        self.tell(Disconnect::Link(fault), cx);
+        self.advance(cx, io)
+    }
+
+    /// Tells the supervisor, once, how the link ended; `otherwise` if nothing better is known.
+    fn tell(&mut self, otherwise: Disconnect, cx: &mut Cx<'_>) {
+        if !std::mem::replace(&mut self.told, true) {
+            let end = self.end.take().unwrap_or(LinkEnd::new(otherwise));
+            self.hub.report(Report::Ended(end), cx.fx);
+        }
+    }
+}
+
 impl Machine for ConnectorLink {
     fn port(&self) -> PortId {
         self.port
@@ -199,7 +221,7 @@ impl Machine for ConnectorLink {
                 let timers = timers.clone();
                 self.send_join(timers, cx.now, io);
             }
-            Stage::Joining { .. } | Stage::Linked(_) | Stage::Over => {}
+            Stage::Joining { .. } | Stage::Linked(_) | Stage::Breaking(..) | Stage::Over => {}
         }
         match self.read_answer(cx, io) {
             None => {}
@@ -210,7 +232,11 @@ impl Machine for ConnectorLink {
             }
         }
         match &self.stage {
-            Stage::Linked(_) => self.run_link(cx, io),
+            Stage::Linked(_) => self.run_link(cx, io).or_else(|fault| self.break_off(fault, cx, io)),
+            Stage::Breaking(fault, timers) if timers.is_due(Why::Linger, cx.now.mono) => Err(*fault),
+            Stage::Breaking(_, timers) => {
+                Ok(Want { wake_at: timers.next(), end: Some(End::Linger), ..Want::default() })
+            }
             Stage::Over => Ok(Want { end: Some(End::Close), ..Want::default() }),
             Stage::Dialled(timers) | Stage::Joining { timers, .. } => {
                 Ok(Want { read: true, wake_at: timers.next(), ..Want::default() })
@@ -219,15 +245,15 @@ impl Machine for ConnectorLink {
     }
 
     fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
-        let end = self.end.take().unwrap_or(LinkEnd::new(match (why, &self.stage) {
+        let otherwise = match (why, &self.stage) {
             (Lost::Dial(fault), _) => Disconnect::Dial(fault),
             (_, Stage::Linked(_)) => Disconnect::Link(LinkFault::Lost.into()),
             _ => Disconnect::NoAnswer,
-        }));
+        };
         if let Stage::Linked(mux) = &mut self.stage {
             mux.fail_all(cx.fx);
         }
-        self.hub.report(Report::Ended(end), cx.fx);
+        self.tell(otherwise, cx);
         self.hub.ports.close(self.port);
     }
 }

@@ -20,7 +20,7 @@ use crate::hub::ConnectorHub;
 use crate::limits;
 use crate::link::handshake::Refusal;
 use crate::machine::{Cx, Dial, End, Io, Lost, Machine, PortId, Want};
-use crate::time::{Instant, Timers, UnixSecs, Why};
+use crate::time::{Instant, SleepWatch, Timers, UnixSecs, Why};
 
 /// What a link tells the supervisor.
 #[derive(Debug)]
@@ -63,6 +63,7 @@ pub(crate) struct Supervisor {
     alone_since: Instant,
     /// The last dial ended because of the clock: once more so is a refusal like others, and waits like them.
     clock_refused: bool,
+    sleep: SleepWatch,
     gave_up: bool,
 }
 
@@ -79,6 +80,7 @@ impl Supervisor {
             attempt: 0,
             alone_since: Instant::default(),
             clock_refused: false,
+            sleep: SleepWatch::default(),
             gave_up: false,
         }
     }
@@ -161,7 +163,6 @@ impl Machine for Supervisor {
                     self.ever_joined = true;
                     self.joined = true;
                     self.attempt = 0;
-                    // The clock may be set right later, and the gateway's time be wrong by as much then.
                     cx.fx.events.push(Event::Connected { id });
                 }
                 Report::Ended(end) => self.link_ended(end, cx),
@@ -171,8 +172,17 @@ impl Machine for Supervisor {
         if over && !self.linked {
             return Ok(Want { end: Some(End::Close), ..Want::default() });
         }
+        if self.sleep.woke(cx.now) && !self.linked {
+            self.timers.clear(Why::Dial);
+        }
         if !self.linked && (!self.timers.is_set(Why::Dial) || self.timers.is_due(Why::Dial, cx.now.mono)) {
             self.dial(cx);
+        }
+        if self.linked || self.timers.is_due(Why::Sleep, cx.now.mono) {
+            self.timers.clear(Why::Sleep);
+        }
+        if !self.linked {
+            self.timers.set_once(Why::Sleep, cx.now.mono + limits::SLEEP_LOOK_EVERY);
         }
         Ok(Want { wake_at: self.timers.next(), ..Want::default() })
     }

@@ -21,7 +21,7 @@ use crate::link::handshake::LinkKeys;
 use crate::link::mux::Mux;
 use crate::link::record::{RecordReader, RecordWriter};
 use crate::link::streams::Notice;
-use crate::machine::{Cx, Io, PortId, Want};
+use crate::machine::{Cx, End, Io, PortId, Want};
 use crate::time::{Now, Timers, Why};
 use crate::websocket::Role;
 
@@ -77,14 +77,33 @@ impl GatewayLink {
     }
 
     pub(super) fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        if self.broke.is_none() {
+            match self.run(cx, io) {
+                Ok(want) => return Ok(want),
+                Err(fault) => self.break_off(fault, cx, io)?,
+            }
+        }
+        match self.broke {
+            Some(fault) if self.timers.is_due(Why::Linger, cx.now.mono) => Err(fault),
+            _ => Ok(Want { wake_at: self.timers.next(), end: Some(End::Linger), ..Want::default() }),
+        }
+    }
+
+    /// Ends the link for a fault at once; the peer is told why, if there is use in it.
+    fn break_off(&mut self, fault: Fault, cx: &mut Cx<'_>, io: &mut Io) -> Result<(), Fault> {
+        self.broke = Some(fault);
+        self.leave(cx);
+        self.timers = Timers::default();
+        self.timers.set(Why::Linger, cx.now.mono + limits::LINGER);
+        self.mux.close_for(fault, io).ok_or(fault)
+    }
+
+    fn run(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
         if self.connector.as_ref().is_some_and(|connector| connector.is_replaced()) {
             // Nobody may be there to take what waits for it.
-            return Err(*self.broke.insert(LinkFault::Replaced.into()));
+            return Err(LinkFault::Replaced.into());
         }
-        let again = match self.mux.read(cx, &mut io.input, &mut self.notices) {
-            Ok(again) => again,
-            Err(fault) => return Err(*self.broke.insert(fault.into())),
-        };
+        let again = self.mux.read(cx, &mut io.input, &mut self.notices)?;
         for notice in std::mem::take(&mut self.notices) {
             self.notice(notice, cx)?;
         }
@@ -140,7 +159,7 @@ impl GatewayLink {
                 self.mux.say_go_away(Duration::ZERO, "the gateway has as many connectors as it takes");
             }
             Attached::Stale | Attached::Nameless => {
-                return Err(*self.broke.insert(LinkFault::Hello.into()));
+                return Err(LinkFault::Hello.into());
             }
         }
         Ok(())
@@ -169,6 +188,11 @@ impl GatewayLink {
     }
 
     pub(super) fn lost(&mut self, cx: &mut Cx<'_>) {
+        self.leave(cx);
+    }
+
+    /// Gives everything up that is held in the hub; once is enough.
+    fn leave(&mut self, cx: &mut Cx<'_>) {
         if let Some(connector) = self.connector.take() {
             self.hub.registry.detach(&connector, cx.fx);
             let why = match self.broke {

@@ -18,12 +18,12 @@ use super::frame::{self, Frame, Hello, Peer, Stats};
 use super::record::{RecordReader, RecordWriter};
 use super::streams::{Notice, Stream, Streams};
 use crate::buf::RecvBuf;
-use crate::fault::LinkFault;
+use crate::fault::{Fault, LinkFault};
 use crate::hub::admission::Pool;
 use crate::hub::mailbox::{Exchange, Failure, Inbox, Sends};
 use crate::limits;
 use crate::machine::{Cx, Effects, End, Io};
-use crate::time::{Instant, Now, Why};
+use crate::time::{Instant, Now, SleepWatch, Why};
 use crate::websocket::{self, Message, Role};
 
 /// After this many bytes of DATA a stream is bulk: it no longer overtakes others.
@@ -44,6 +44,7 @@ pub(crate) struct Mux {
     ready: Vec<Arc<Exchange>>,
     received_before: u64,
     said_close: bool,
+    sleep: SleepWatch,
 }
 
 impl Mux {
@@ -73,6 +74,7 @@ impl Mux {
             ready: Vec::new(),
             received_before: 0,
             said_close: false,
+            sleep: SleepWatch::default(),
         }
     }
 
@@ -148,8 +150,8 @@ impl Mux {
         cx: &mut Cx<'_>,
         input: &mut RecvBuf,
         notices: &mut Vec<Notice>,
-    ) -> Result<bool, LinkFault> {
-        self.keep_time(cx.now.mono, input)?;
+    ) -> Result<bool, Fault> {
+        self.keep_time(cx.now, input)?;
         let before = input.len();
         loop {
             if before - input.len() >= limits::TURN_BYTES {
@@ -169,20 +171,29 @@ impl Mux {
                     self.streams.owed.websocket_pong = Some(payload.to_vec());
                 }
                 Some(Message::Pong) => self.streams.flood.control(cx.now.mono)?,
-                Some(Message::Close(_)) => {
+                Some(Message::Close(code)) => {
                     self.streams.closing.closed = true;
+                    if let Some(fault) = code.and_then(LinkFault::from_close_code) {
+                        return Err(Fault::Told(fault));
+                    }
                     break;
                 }
             }
         }
         let open = !self.streams.open.is_empty() || !self.is_going_away();
         if (self.streams.closing.closed || input.ended()) && open {
-            return Err(LinkFault::Lost);
+            return Err(LinkFault::Lost.into());
         }
         Ok(false)
     }
 
-    fn keep_time(&mut self, now: Instant, input: &RecvBuf) -> Result<(), LinkFault> {
+    fn keep_time(&mut self, both: Now, input: &RecvBuf) -> Result<(), LinkFault> {
+        let now = both.mono;
+        if self.sleep.woke(both) {
+            // The link may be long gone: the sooner it is asked the better.
+            self.streams.heartbeat.outstanding = None;
+            self.streams.owed.ping = true;
+        }
         if input.received() != self.received_before {
             self.received_before = input.received();
             self.streams.timers.set(Why::Silence, now + limits::SILENCE);
@@ -232,10 +243,21 @@ impl Mux {
     /// Says goodbye, once, when [`Self::is_done`].
     pub(crate) fn close(&mut self, io: &mut Io) -> End {
         const NORMAL_CLOSURE: u16 = 1000;
-        if !std::mem::replace(&mut self.said_close, true) {
-            websocket::write_close(self.role, NORMAL_CLOSURE, &mut self.rng, io.output.tail());
-        }
+        self.say_close(NORMAL_CLOSURE, io);
         End::Close
+    }
+
+    /// Tells the peer why the link ends; none if there is no use in it.
+    pub(crate) fn close_for(&mut self, fault: Fault, io: &mut Io) -> Option<()> {
+        let Fault::Link(fault) = fault else { return None };
+        self.say_close(fault.close_code()?, io);
+        Some(())
+    }
+
+    fn say_close(&mut self, code: u16, io: &mut Io) {
+        if !std::mem::replace(&mut self.said_close, true) {
+            websocket::write_close(self.role, code, &mut self.rng, io.output.tail());
+        }
     }
 
     /// Takes the exchanges that have something to send out of the inbox.

@@ -312,6 +312,14 @@ impl World {
         self.note_trouble(&format!("the clock of {name} is {skew_secs} s ahead"));
         let process = self.process(name);
         self.processes[process].outside.skew_secs.store(skew_secs, Ordering::Relaxed);
+        // A machine sees it when it is called next; here all are, so that what they do is done at a known moment.
+        for end in &mut self.ends {
+            if let Actor::Machine(machine) = &mut end.actor
+                && machine.process == process
+            {
+                machine.woken = true;
+            }
+        }
     }
 
     /// Whether a process holds nothing any more: see [`GatewayHub::is_at_rest`] and [`ConnectorHub::is_at_rest`].
@@ -720,7 +728,7 @@ impl World {
     }
 
     fn show_deadline(&mut self, end: usize, why: Why) {
-        if matches!(why, Why::Ping | Why::Peers | Why::Linger) {
+        if matches!(why, Why::Ping | Why::Peers | Why::Linger | Why::Sleep) {
             return;
         }
         let peer = self.ends[end].peer.map(|peer| self.ends[peer].name.as_str()).unwrap_or_default();
