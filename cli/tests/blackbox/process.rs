@@ -66,13 +66,17 @@ impl Process {
         self.child.wait().unwrap().code()
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// The most memory it ever had, in MiB.
     pub(crate) fn peak_mib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
