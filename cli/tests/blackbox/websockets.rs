@@ -34,16 +34,16 @@ fn echoes(socket: &mut WebSocket<TcpStream>, message: Message) {
 }
 
 #[test]
-fn fifty_websockets_at_once_echo_messages_of_every_size() {
+fn two_hundred_websockets_at_once_echo_messages_of_every_size() {
     let tunnel = Tunnel::to(format!("http://{}", app(standard)));
-    let (open, echoed) = (Barrier::new(50), Barrier::new(50));
+    let (open, echoed) = (Barrier::new(200), Barrier::new(200));
     thread::scope(|scope| {
-        for number in 0..50 {
+        for number in 0..200 {
             let (tunnel, open, echoed) = (&tunnel, &open, &echoed);
             scope.spawn(move || {
                 let mut socket = dial(tunnel);
                 open.wait();
-                for length in [1, 125, 126, 65_535, 65_536 + number, 1 << 20] {
+                for length in [1, 125, 126, 65_535, 65_536 + number, 1 << 18] {
                     echoes(&mut socket, Message::binary(bytes(length)));
                     echoes(&mut socket, Message::text("ש".repeat(length.div_ceil(8))));
                 }
