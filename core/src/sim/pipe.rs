@@ -83,18 +83,16 @@ impl Pipe {
         Some(Item::Bytes(bytes))
     }
 
-    /// Changes the bytes that were sent last.
-    ///
-    /// # Panics
-    /// If nothing is under way: then there would be no trouble.
-    pub(super) fn tamper(&mut self, change: impl FnOnce(&mut Vec<u8>)) {
+    /// Changes the bytes that were sent last; false if nothing is under way.
+    pub(super) fn tamper(&mut self, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let bytes = self.queue.iter_mut().rev().find_map(|(_, item)| match item {
             Item::Bytes(bytes) => Some(bytes),
             Item::End | Item::Reset => None,
         });
-        let bytes = bytes.expect("something is under way");
+        let Some(bytes) = bytes else { return false };
         let before = bytes.len();
         change(bytes);
         self.bytes = self.bytes + bytes.len() - before;
+        true
     }
 }

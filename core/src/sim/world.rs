@@ -459,9 +459,14 @@ impl World {
     /// Something happens to the newest link of a connector.
     ///
     /// # Panics
-    /// If bytes are to be changed and none are under way.
+    /// If it cannot.
     pub fn trouble(&mut self, connector: &str, trouble: LinkTrouble) {
-        let link = self.newest_link(connector);
+        assert!(self.try_trouble(connector, trouble), "{connector} has a link, and something is under way");
+    }
+
+    /// The same; false if the connector has no link, or nothing is under way that could be changed.
+    pub fn try_trouble(&mut self, connector: &str, trouble: LinkTrouble) -> bool {
+        let Some(link) = self.newest_link(connector) else { return false };
         let gateway = self.ends[link].peer.expect("a link has two ends");
         let now = self.clock.now();
         let end_of = |way| match way {
@@ -479,16 +484,21 @@ impl World {
         };
         let (end, place) = where_to;
         let inbound = &mut self.ends[end].inbound;
-        match trouble {
+        let tampered = match trouble {
             LinkTrouble::FlipBit(_) => inbound.tamper(|bytes| {
                 let place = bytes.len() / 2;
                 bytes[place] ^= 1;
             }),
             LinkTrouble::Repeat(_) => inbound.tamper(|bytes| bytes.extend_from_within(..)),
-            LinkTrouble::Cut(_) => {
-                inbound.tamper(|bytes| bytes.truncate(bytes.len() / 2));
-                inbound.end(now + self.link_delay);
-            }
+            LinkTrouble::Cut(_) => inbound.tamper(|bytes| bytes.truncate(bytes.len() / 2)),
+            LinkTrouble::Reset | LinkTrouble::Clog | LinkTrouble::Forget => true,
+        };
+        if !tampered {
+            return false;
+        }
+        match trouble {
+            LinkTrouble::FlipBit(_) | LinkTrouble::Repeat(_) => {}
+            LinkTrouble::Cut(_) => inbound.end(now + self.link_delay),
             LinkTrouble::Reset => {
                 for end in [gateway, link] {
                     let inbound = &mut self.ends[end].inbound;
@@ -509,20 +519,22 @@ impl World {
             }
         }
         self.note_trouble(&format!("{place}: {what}"));
+        true
     }
 
     /// What a listener on the way has of a connector's newest link: everything that the connector sent, its join first.
     pub fn captured(&self, connector: &str) -> Vec<u8> {
-        self.ends[self.newest_link(connector)].captured.clone().unwrap_or_default()
+        let link = self.newest_link(connector).expect("the connector has a link");
+        self.ends[link].captured.clone().unwrap_or_default()
     }
 
-    fn newest_link(&self, connector: &str) -> usize {
+    fn newest_link(&self, connector: &str) -> Option<usize> {
         let process = self.process(connector);
         let is_link = |end: &End| {
             let of_process = matches!(&end.actor, Actor::Machine(machine) if machine.process == process);
             of_process && end.captured.is_some()
         };
-        self.ends.iter().rposition(is_link).expect("the connector has a link")
+        self.ends.iter().rposition(is_link)
     }
 
     /// No machine reads or writes more than so many bytes at once from now on: bytes are cut anywhere.
