@@ -401,8 +401,9 @@ struct Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
-        let mut world = World::new("whatever happens", 7, 5, Sealing::FixedIv);
+    fn new(seed: u64, io_bytes: usize) -> Self {
+        let mut world = World::new("whatever happens", seed, 5, Sealing::FixedIv);
+        world.limit_io(io_bytes);
         world.start_gateway(|config| config);
         let mut scene = Self { world, asked: Vec::new(), connectors: Default::default(), started: 0 };
         for (place, app) in APPS.into_iter().enumerate() {
@@ -560,9 +561,9 @@ proptest! {
     fn whatever_happens_everyone_gets_what_is_right_or_can_tell(
         deeds in prop::collection::vec(deed(), 1..40),
         io_bytes in prop_oneof![2 => Just(usize::MAX), 1 => 700..70_000usize],
+        seed in any::<u64>(),
     ) {
-        let mut scene = Scene::new();
-        scene.world.limit_io(io_bytes);
+        let mut scene = Scene::new(seed, io_bytes);
         for deed in &deeds {
             scene.happens(deed);
         }
@@ -576,9 +577,9 @@ proptest! {
     fn visitors_alone_harm_nobody_else(
         deeds in prop::collection::vec(deed_of_visitors(), 1..40),
         io_bytes in prop_oneof![2 => Just(usize::MAX), 1 => 700..70_000usize],
+        seed in any::<u64>(),
     ) {
-        let mut scene = Scene::new();
-        scene.world.limit_io(io_bytes);
+        let mut scene = Scene::new(seed, io_bytes);
         for deed in &deeds {
             scene.happens(deed);
         }

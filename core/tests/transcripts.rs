@@ -300,6 +300,25 @@ fn a_replayed_join_is_refused_and_never_becomes_a_peer() {
     }));
 }
 
+#[test]
+fn a_link_that_never_says_hello_ends_after_five_seconds() {
+    assert_snapshot!(conversation("a link without HELLO", 56, 20, |world| {
+        start(world, |_| ok("hello"));
+        let captured = world.captured("connector-1");
+        let end = captured.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+        world.kill("connector-1");
+        world.kill("gateway");
+        world.start_gateway(as_usual);
+        let replay = ask(world, &captured[..end]);
+        world.run_ms(4_900);
+        assert_eq!((got(world, replay).status, world.ended(replay)), (101, None));
+        world.run_ms(200);
+        assert!(world.ended(replay).is_some(), "it was told why");
+        world.run_ms(2_000);
+        assert!(world.is_at_rest("gateway"), "it holds no place any more");
+    }));
+}
+
 // ---- requests and responses ----------------------------------------------------------------------------------------
 
 #[test]
@@ -496,6 +515,22 @@ fn a_visitor_that_expects_a_100_gets_it_from_the_app() {
         world.run_ms(100);
         assert_eq!(answer(world, visitor), (200, "thanks".into()));
         assert_eq!(world.requests("target-1")[0].body, b"hello");
+    }));
+}
+
+#[test]
+fn a_final_answer_instead_of_a_100_ends_the_connection() {
+    assert_snapshot!(conversation("an answer instead of a 100", 57, 20, |world| {
+        start(world, |_| vec![Act::send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")]);
+        let visitor = ask(
+            world,
+            "POST /up HTTP/1.1\r\nHost: example.org\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        );
+        world.run_ms(100);
+        let got = got(world, visitor);
+        assert_eq!((got.status, got.body.as_slice()), (403, &b"no"[..]));
+        assert!(got.has("Connection: close"), "whether the body still comes is anyone's guess: {}", got.head);
+        assert_eq!(world.ended(visitor), Some(true));
     }));
 }
 
