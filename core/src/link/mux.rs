@@ -268,7 +268,9 @@ impl Mux {
             let stream = match exchange.stream() {
                 Some(stream) => stream,
                 None if self.is_going_away() || self.streams.highest == limits::STREAM_ID_MAX => {
-                    self.say_go_away(Duration::ZERO, "no streams left");
+                    if !self.is_going_away() {
+                        self.say_go_away(Duration::ZERO, "no streams left");
+                    }
                     exchange.fail(Failure::NeverSealed, fx);
                     continue;
                 }
