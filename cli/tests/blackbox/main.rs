@@ -3,7 +3,8 @@
 //! ```text
 //! curl, chromium, WebSockets, sockets > gesher server = relay = gesher client > nginx, Python, an app of the tests
 //! ```
-//! A test whose program is missing says so and passes, except under `CI=true`.
+//! A test whose program is missing says so and passes, except under `CI=true`; so does one that takes half a minute,
+//! except also under `GESHER_SLOW_TESTS=1`.
 #![cfg(target_os = "linux")] // Peak memory is read from /proc, and each server has an address of its own in 127/8.
 #![allow(clippy::unwrap_used)]
 
@@ -17,11 +18,13 @@ mod outside;
 mod process;
 mod relay;
 mod visitor;
+mod wire;
 
 mod browser;
 mod bulk;
 mod crowd;
 mod hostile;
+mod malformed;
 mod messages;
 mod sites;
 mod websockets;

@@ -16,10 +16,27 @@ pub(crate) fn program(name: &str) -> Option<Command> {
     if env::split_paths(&path).any(|folder| folder.join(name).is_file()) {
         return Some(Command::new(name));
     }
-    assert_ne!(env::var("CI").as_deref(), Ok("true"), "{name} is not installed");
-    // Not eprintln!: the output of a test that passes is not shown.
-    let _ = writeln!(io::stderr(), "SKIPPED: {name} is not installed");
+    assert!(!is_ci(), "{name} is not installed");
+    skipped(&format!("{name} is not installed"));
     None
+}
+
+/// Whether tests that take half a minute are wanted; if not, says that one is skipped.
+pub(crate) fn is_slow_welcome() -> bool {
+    let welcome = is_ci() || env::var("GESHER_SLOW_TESTS").as_deref() == Ok("1");
+    if !welcome {
+        skipped("a slow test: GESHER_SLOW_TESTS=1 runs it");
+    }
+    welcome
+}
+
+fn is_ci() -> bool {
+    env::var("CI").as_deref() == Ok("true")
+}
+
+fn skipped(why: &str) {
+    // Not eprintln!: the output of a test that passes is not shown.
+    let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
 
 /// What curl printed, with these arguments; it must have been content.
