@@ -190,7 +190,8 @@ impl TargetConn {
         ) {
             Err(_) => self.give_up(&exchange, Broken::by_gateway("malformed request head"), cx),
             Ok(request) => {
-                let body = head.kind != BodyKind::None;
+                // Of an empty body only the END comes, which a second try may already have behind it.
+                let body = !matches!(head.kind, BodyKind::None | BodyKind::Sized(0));
                 let framing =
                     if head.kind == BodyKind::Upgrade { Framing::UntilClose } else { request.framing };
                 self.timers = Timers::default();

@@ -634,7 +634,8 @@ impl Visitor {
 impl Again {
     fn new(head: &LinkHead) -> Self {
         let safe = [&b"GET "[..], b"HEAD ", b"OPTIONS "];
-        let is_safe = head.kind == BodyKind::None && safe.iter().any(|method| head.text.starts_with(method));
+        let is_empty = matches!(head.kind, BodyKind::None | BodyKind::Sized(0));
+        let is_safe = is_empty && safe.iter().any(|method| head.text.starts_with(method));
         let end = (head.kind == BodyKind::None).then(Vec::new);
         Self { head: head.clone(), body: Vec::new(), end, is_safe }
     }
