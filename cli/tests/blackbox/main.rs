@@ -22,6 +22,7 @@ mod wire;
 
 mod browser;
 mod bulk;
+mod carrying;
 mod crowd;
 mod hostile;
 mod malformed;
