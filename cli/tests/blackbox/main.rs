@@ -24,6 +24,7 @@ mod browser;
 mod bulk;
 mod carrying;
 mod crowd;
+mod failover;
 mod hostile;
 mod malformed;
 mod messages;
