@@ -327,9 +327,7 @@ fn every_malformed_body_is_a_400_and_no_app_has_it_whole() {
         *sent = after(sent);
         let mut wire = Wire::to(tunnel.address());
         // A first chunk is taken, so that the app has seen the head; the rest stays unread.
-        wire.send(
-            [&CHUNKED.as_bytes()[..], b"5\r\nhello\r\n", &sent[CHUNKED.len()..], &[b'x'; UNREAD]].concat(),
-        );
+        wire.send([CHUNKED.as_bytes(), b"5\r\nhello\r\n", &sent[CHUNKED.len()..], &[b'x'; UNREAD]].concat());
         wire.expect_last(rule, &answer);
         tunnel.server.process.line(rule);
     }
