@@ -180,6 +180,7 @@ impl Visitor {
         if io.input.is_empty() {
             self.timers.set_once(Why::Idle, now + limits::VISITOR_IDLE);
             if io.input.ended() || self.hub.is_draining() || self.timers.is_due(Why::Idle, now) {
+                self.timers.clear(Why::Idle);
                 self.ending = Some(End::Close);
             }
             return Head::Waits;

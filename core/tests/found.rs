@@ -1,0 +1,33 @@
+//! What the fuzzer found and a whole deployment shows.
+
+use gesher_core::sim::{Act, Sealing, World};
+
+/// A world in which all requests get this response.
+fn world(title: &str, response: Vec<u8>) -> World {
+    let mut world = World::new(title, 7, 20, Sealing::FixedIv);
+    world.start_gateway(|config| config);
+    world.start_app("app", move |_request| vec![Act::send(&response)]);
+    world.start_connector("connector-1", "app", |config| config);
+    world
+}
+
+/// It was idle for 75 s and could not be closed, and the deadline that said so stayed: a loop at full speed until the
+/// connection was cut after 5 minutes. (A world panics if somebody spins.)
+#[test]
+fn a_visitor_that_takes_no_answer_costs_no_time_while_it_is_idle() {
+    const LONG: usize = 310_000;
+    let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n").into_bytes();
+    response.resize(response.len() + LONG, b'x');
+    let mut world = world("an idle visitor that takes nothing", response);
+    world.run_ms(200);
+    let visitor = world.visit();
+    world.set_reading(visitor, false);
+    world.send(visitor, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    world.run_ms(80_000);
+    assert_eq!(world.ended(visitor), None);
+    world.run_ms(6 * 60_000);
+    world.set_reading(visitor, true);
+    world.run_ms(1);
+    assert_eq!(world.ended(visitor), Some(false), "cut after 5 minutes");
+    world.come_to_rest();
+}
