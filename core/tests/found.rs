@@ -1,5 +1,7 @@
 //! What the fuzzer found and a whole deployment shows.
 
+use std::collections::BTreeSet;
+
 use gesher_core::sim::{Act, Sealing, World};
 
 /// A world in which all requests get this response.
@@ -30,4 +32,23 @@ fn a_visitor_that_takes_no_answer_costs_no_time_while_it_is_idle() {
     world.run_ms(1);
     assert_eq!(world.ended(visitor), Some(false), "cut after 5 minutes");
     world.come_to_rest();
+}
+
+/// GOAWAY came before HELLO, which is a breach of the protocol.
+#[test]
+fn a_gateway_that_drains_greets_a_connector_before_it_says_goodbye() {
+    let mut endings = BTreeSet::new();
+    for drained_at in 41..120 {
+        let mut world = world("drained while a connector joins", Vec::new());
+        world.run_ms(drained_at);
+        world.drain("gateway");
+        world.run_ms(300);
+        let transcript = world.transcript();
+        let ending =
+            transcript.lines().find(|line| line.contains("| dial")).expect("the link ended").to_owned();
+        endings.insert(ending[30..].split(';').next().unwrap_or_default().trim().to_owned());
+        world.come_to_rest();
+    }
+    let endings: Vec<_> = endings.iter().map(String::as_str).collect();
+    assert_eq!(endings, ["no answer", "the gateway goes away"]);
 }

@@ -107,7 +107,8 @@ impl GatewayLink {
         for notice in std::mem::take(&mut self.notices) {
             self.notice(notice, cx)?;
         }
-        if self.hub.is_draining() {
+        // HELLO comes first: until then there is nobody to say it to.
+        if self.hub.is_draining() && self.waiting.is_none() {
             self.mux.say_go_away(self.hub.config.drain, "the gateway stops");
         }
         if let Some(connector) = &self.connector {
