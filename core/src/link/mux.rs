@@ -120,7 +120,8 @@ impl Mux {
 
     /// Whether it may be closed: no new streams, none open, and all said.
     pub(crate) fn is_done(&self) -> bool {
-        self.streams.closing.closed
+        self.said_close
+            || self.streams.closing.closed
             || (self.is_going_away()
                 && self.streams.open.is_empty()
                 && self.streams.owed.go_away.is_none()
@@ -215,6 +216,10 @@ impl Mux {
 
     /// Seals what there is to send, as long as little enough waits for the socket.
     pub(crate) fn write(&mut self, cx: &mut Cx<'_>, io: &mut Io) {
+        if self.said_close {
+            // Nothing follows a Close (RFC 6455, 5.5.1); what still waits is lost with the link.
+            return;
+        }
         self.collect(cx.now.mono, cx.fx);
         while io.output.len() + self.records_out.whole_bytes() < limits::LINK_OUTPUT_BYTES {
             self.put_owed(cx.now.mono);
@@ -350,5 +355,36 @@ impl Mux {
         {
             Frame::Reset { stream, code, reason }.put(frames);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::SeedableRng;
+
+    use super::*;
+    use crate::machine::PortId;
+    use crate::seal::{Fernet, SealKey, Seals};
+
+    #[test]
+    fn nothing_follows_a_close() {
+        let (key, rng) = (SealKey([7; 32]), || ChaCha20Rng::seed_from_u64(1));
+        let (records_in, records_out) =
+            (RecordReader::new(Fernet.opener(&key)), RecordWriter::new(Fernet.sealer(&key, rng())));
+        let inbox = Inbox::new(PortId { index: 1, generation: 1 });
+        let (pool, now) = (Pool::new(1 << 20), Now::default());
+        let mut mux = Mux::new(Role::Gateway, records_in, records_out, rng(), inbox, pool, now);
+        let (mut fx, mut io) = (Effects::default(), Io::default());
+        let mut cx = Cx { now, fx: &mut fx };
+        mux.streams.heard_hello = true;
+        mux.say_go_away(Duration::ZERO, "goes");
+        mux.write(&mut cx, &mut io);
+        assert!(mux.is_done());
+        mux.close(&mut io);
+        let written = io.output.len();
+        mux.streams.owed.pong = Some([1; 8]);
+        mux.streams.owed.websocket_pong = Some(b"pong".to_vec());
+        mux.write(&mut cx, &mut io);
+        assert_eq!((io.output.len(), mux.is_done()), (written, true));
     }
 }
