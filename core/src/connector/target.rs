@@ -215,8 +215,9 @@ impl TargetConn {
 
     /// Moves both directions as far as they go.
     fn carry(&mut self, mut carrying: Box<Carrying>, cx: &mut Cx<'_>, io: &mut Io) {
+        // The response first: a 101 opens the other direction.
         let moved =
-            self.pump_request(&mut carrying, cx, io).and_then(|()| self.pump_response(&mut carrying, cx, io));
+            self.pump_response(&mut carrying, cx, io).and_then(|()| self.pump_request(&mut carrying, cx, io));
         if let Err(broken) = moved {
             return match carrying.again.take() {
                 Some(head) if io.input.is_empty() && io.input.ended() => {
@@ -249,7 +250,11 @@ impl TargetConn {
         let wrong_length = |_| Broken::by_gateway("a body of another length than announced");
         loop {
             self.scratch.clear();
-            let room = limits::HTTP_OUTPUT_BYTES.saturating_sub(io.output.len());
+            // Before a 101 the app would take opaque bytes for another request.
+            let room = match carrying.response {
+                Response::Head(_) if !carrying.facts.upgrade.is_empty() => 0,
+                _ => limits::HTTP_OUTPUT_BYTES.saturating_sub(io.output.len()),
+            };
             let taken = carrying.exchange.take(room, &mut self.scratch);
             let response_is_wanted =
                 matches!(carrying.response, Response::Done | Response::TunnelDone) || !taken.stopped;
@@ -440,5 +445,39 @@ impl Machine for TargetConn {
             Stage::Ending(_) => {}
         }
         self.hub.ports.close(self.port);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConnectorConfig, GatewayUrl, TargetUrl};
+    use crate::hub::admission::Pool;
+    use crate::hub::mailbox::Inbox;
+    use crate::machine::Effects;
+    use crate::secret::Keys;
+    use crate::secret::tests::keys;
+    use crate::time::Now;
+
+    #[test]
+    fn what_follows_an_upgrade_request_reaches_the_app_after_its_101() {
+        let keys = Keys { sign: keys().sign, join: keys().join, mix: keys().mix };
+        let (gateway, target) = (GatewayUrl::parse("gateway").unwrap(), TargetUrl::parse("app").unwrap());
+        let hub = ConnectorHub::new(ConnectorConfig::new(keys, gateway, target), [1; 32]);
+        let lease = Pool::new(1).reserve(1).unwrap();
+        let exchange = Exchange::new(Inbox::new(hub.ports.open()), None, 1000, lease);
+        let (mut fx, mut io) = (Effects::default(), Io::default());
+        let mut cx = Cx { now: Now::default(), fx: &mut fx };
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\n\r\n".to_vec();
+        exchange.deliver_head(LinkHead { kind: BodyKind::Upgrade, text }, false, cx.fx);
+        exchange.deliver_data(b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", cx.fx);
+        TargetConn::serve(&hub, exchange, true, &mut cx);
+        let mut machine = cx.fx.dials.pop().unwrap().machine;
+        machine.advance(&mut cx, &mut io).unwrap();
+        assert!(io.output.waiting().starts_with(b"GET / ") && io.output.waiting().ends_with(b"echo\r\n\r\n"));
+        io.input.push(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n");
+        machine.advance(&mut cx, &mut io).unwrap();
+        assert!(io.output.waiting().ends_with(b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"));
+        machine.lost(&mut cx, Lost::Ended);
     }
 }
