@@ -103,7 +103,7 @@ impl Mux {
         self.streams.owed.stats = Some(Box::new(stats));
     }
 
-    /// Sends the connectors, in place of an older list that is not out yet.
+    /// Sends the connectors, in place of an older list of which nothing is out yet.
     pub(crate) fn say_peers(&mut self, peers: Vec<Peer>) {
         self.streams.owed.peers = Some(peers);
     }
@@ -343,11 +343,12 @@ impl Mux {
         if let Some(stats) = owed.stats.take() {
             Frame::Stats(*stats).put(frames);
         }
-        if let Some(mut peers) = owed.peers.take() {
+        // The parts of two lists would be taken for one: what has begun goes out whole before a newer one.
+        if let Some(mut peers) = owed.rest_of_peers.take().or_else(|| owed.peers.take()) {
             let sent = frame::put_peers(&peers, frames);
             if sent < peers.len() {
                 peers.drain(..sent);
-                owed.peers = Some(peers);
+                owed.rest_of_peers = Some(peers);
             }
         }
         while frames.len() < limits::RECORD_FILL_BYTES
@@ -366,17 +367,49 @@ mod tests {
     use crate::machine::PortId;
     use crate::seal::{Fernet, SealKey, Seals};
 
-    #[test]
-    fn nothing_follows_a_close() {
+    /// One side of a link, with one key for both directions.
+    fn mux(role: Role) -> Mux {
         let (key, rng) = (SealKey([7; 32]), || ChaCha20Rng::seed_from_u64(1));
         let (records_in, records_out) =
             (RecordReader::new(Fernet.opener(&key)), RecordWriter::new(Fernet.sealer(&key, rng())));
         let inbox = Inbox::new(PortId { index: 1, generation: 1 });
-        let (pool, now) = (Pool::new(1 << 20), Now::default());
-        let mut mux = Mux::new(Role::Gateway, records_in, records_out, rng(), inbox, pool, now);
-        let (mut fx, mut io) = (Effects::default(), Io::default());
-        let mut cx = Cx { now, fx: &mut fx };
+        let mut mux =
+            Mux::new(role, records_in, records_out, rng(), inbox, Pool::new(1 << 20), Now::default());
         mux.streams.heard_hello = true;
+        mux
+    }
+
+    #[test]
+    fn a_list_of_connectors_that_changes_half_way_is_sent_whole_before_the_new_one() {
+        let (mut gateway, mut connector) = (mux(Role::Gateway), mux(Role::Connector));
+        let (mut fx, mut io, mut arrived) = (Effects::default(), Io::default(), RecvBuf::default());
+        let mut cx = Cx { now: Now::default(), fx: &mut fx };
+        let list = |id: &str, count| vec![Peer { id: id.repeat(60), ..Peer::default() }; count];
+        gateway.say_peers(list("a", 1000));
+        let mut heard = Vec::new();
+        for turn in 0..8 {
+            gateway.write(&mut cx, &mut io);
+            if turn < 2 {
+                // The socket takes nothing meanwhile.
+                gateway.say_peers(list("b", 3 + turn));
+            }
+            arrived.push(io.output.waiting());
+            io.output.take(io.output.len());
+            let mut notices = Vec::new();
+            connector.read(&mut cx, &mut arrived, &mut notices).unwrap();
+            heard.extend(notices.into_iter().map(|notice| match notice {
+                Notice::Peers(peers) => peers,
+                other => panic!("{other:?}"),
+            }));
+        }
+        assert_eq!(heard, [list("a", 1000), list("b", 3), list("b", 4)]);
+    }
+
+    #[test]
+    fn nothing_follows_a_close() {
+        let mut mux = mux(Role::Gateway);
+        let (mut fx, mut io) = (Effects::default(), Io::default());
+        let mut cx = Cx { now: Now::default(), fx: &mut fx };
         mux.say_go_away(Duration::ZERO, "goes");
         mux.write(&mut cx, &mut io);
         assert!(mux.is_done());

@@ -142,6 +142,8 @@ pub(super) struct Owed {
     pub(super) ask_stats: bool,
     pub(super) stats: Option<Box<Stats>>,
     pub(super) peers: Option<Vec<Peer>>,
+    /// What is left of a list that has begun.
+    pub(super) rest_of_peers: Option<Vec<Peer>>,
     pub(super) resets: BTreeMap<u32, (ResetCode, &'static str)>,
 }
 
