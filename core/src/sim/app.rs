@@ -19,6 +19,8 @@ pub enum Act {
     StopReadingMs(u64),
     /// From now on sends back whatever comes, until FIN, which it answers with its own.
     Echo,
+    /// From now on sends each portion of the request's body back as a chunk, and the last chunk after the last portion.
+    Mirror,
     /// Sends no more (FIN) and goes on reading.
     Finish,
     /// Closes (FIN).
@@ -76,6 +78,9 @@ pub(super) struct AppConn {
     last: usize,
     pub(super) acts: VecDeque<Act>,
     pub(super) echo: bool,
+    pub(super) mirror: bool,
+    /// How much of the body was mirrored.
+    mirrored: usize,
     pub(super) ended: bool,
 }
 
@@ -91,6 +96,26 @@ impl AppConn {
         }
         self.input.extend_from_slice(bytes);
         while self.take_body(app) && self.take_head(app) {}
+        self.reflect(app);
+    }
+
+    /// Sends back what came of a body that is mirrored.
+    pub(super) fn reflect(&mut self, app: &App) {
+        if !self.mirror {
+            return;
+        }
+        let request = &app.requests[self.last];
+        let portion = &request.body[self.mirrored..];
+        if !portion.is_empty() {
+            self.acts.push_back(Act::Send(
+                [format!("{:x}\r\n", portion.len()).as_bytes(), portion, b"\r\n"].concat(),
+            ));
+            self.mirrored = request.body.len();
+        }
+        if request.whole {
+            self.acts.push_back(Act::send("0\r\n\r\n"));
+            (self.mirror, self.mirrored) = (false, 0);
+        }
     }
 
     /// Goes on with a body; false while it is not whole.

@@ -23,6 +23,7 @@
 //! ```
 
 mod app;
+pub mod chaos;
 mod pipe;
 mod transcript;
 mod world;

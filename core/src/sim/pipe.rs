@@ -93,6 +93,17 @@ impl Pipe {
         let before = bytes.len();
         change(bytes);
         self.bytes = self.bytes + bytes.len() - before;
+        self.queue.retain(|(_, item)| !matches!(item, Item::Bytes(bytes) if bytes.is_empty()));
+        true
+    }
+
+    /// Lets what was sent last overtake what was sent before it; false if there are no two.
+    pub(super) fn reorder(&mut self) -> bool {
+        let count = self.queue.len();
+        if count < 2 || self.queue.iter().rev().take(2).any(|(_, item)| !matches!(item, Item::Bytes(_))) {
+            return false;
+        }
+        self.queue.swap(count - 1, count - 2);
         true
     }
 }

@@ -291,6 +291,8 @@ pub(super) struct Talk {
     responses: Follower,
     /// The methods of requests that have no final response yet.
     methods: Vec<Vec<u8>>,
+    /// The signature of the join that was last asked for.
+    signature: Vec<u8>,
     /// What the last write said, line by line.
     pub(super) lines: Vec<Said>,
     /// This connection became a link: records are shown instead.
@@ -301,8 +303,8 @@ pub(super) struct Talk {
 pub(super) enum Said {
     Line(String),
     Body(Vec<u8>),
-    /// The join that was last asked for was found right.
-    Accepted,
+    /// The join that was last asked for, with this signature, was found right.
+    Accepted(Vec<u8>),
 }
 
 #[derive(Default)]
@@ -331,6 +333,9 @@ impl Talk {
                 if let Some(value) = request.get(name).filter(|_| request.get("x-join-code").is_none()) {
                     let _ = write!(line, " · {name} {}", String::from_utf8_lossy(value));
                 }
+            }
+            if let Some(authorization) = request.get("authorization") {
+                self.signature = authorization.to_vec();
             }
             self.methods.push(request.method.to_vec());
             self.lines.push(Said::Line(line));
@@ -366,7 +371,7 @@ impl Talk {
             if response.get("gesher-accept").is_some() {
                 line = "101 · accept proof".into();
                 self.is_link = true;
-                self.lines.push(Said::Accepted);
+                self.lines.push(Said::Accepted(std::mem::take(&mut self.signature)));
             }
             self.lines.push(Said::Line(line));
             self.responses.body = Some(Decoder::new(framing));

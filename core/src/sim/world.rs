@@ -10,6 +10,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::app::{Act, App, AppConn, AppRequest};
+use super::chaos::Referee;
 use super::pipe::{Item, Pipe};
 use super::transcript::{Said, Sealed, Talk, TapSeals, Transcript};
 use crate::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
@@ -42,6 +43,12 @@ pub enum Sealing {
 pub enum LinkTrouble {
     /// Flips one bit of what was last sent this way.
     FlipBit(Way),
+    /// Flips the bit of this number, counted around, of what was last sent this way.
+    FlipBitAt(Way, usize),
+    /// Swallows what was last sent this way.
+    Drop(Way),
+    /// Lets what was last sent this way overtake what was sent before it.
+    Reorder(Way),
     /// Repeats what was last sent this way.
     Repeat(Way),
     /// Cuts off the second half of what was last sent this way, and ends the connection there (FIN).
@@ -98,6 +105,14 @@ pub struct World {
     visitors: usize,
     /// The most that a machine reads or writes at once.
     io_bytes_max: usize,
+    /// Each read and write takes some number of bytes up to the above, drawn anew each time.
+    ragged: bool,
+    /// How long what crosses between visitors and gateway, and connectors and apps, takes one way.
+    near_delay: Duration,
+    /// How many lines of the transcript a failure shows; none for all.
+    tail: Option<usize>,
+    /// Who looks on, in a simulation.
+    pub(super) referee: Option<Box<Referee>>,
     /// What is shown after the bytes that it is about.
     later: Vec<(usize, Event)>,
 }
@@ -110,6 +125,8 @@ struct ProcessState {
     outside: Arc<SimOutside>,
     sealed: Sealed,
     alive: bool,
+    /// It does not run, as after SIGSTOP.
+    frozen: bool,
     is_at_rest: Box<dyn Fn() -> bool>,
 }
 
@@ -198,6 +215,33 @@ struct VisitorState {
     stopped: bool,
     ended: bool,
     reset: bool,
+    reads: Option<Pace>,
+    sends: Option<Pace>,
+}
+
+/// So many bytes every so often.
+#[derive(Clone, Copy)]
+struct Pace {
+    bytes: usize,
+    every: Duration,
+    next: Instant,
+}
+
+impl Pace {
+    fn new(bytes: usize, every_ms: u64, now: Instant) -> Option<Self> {
+        Some(Self { bytes: bytes.max(1), every: Duration::from_millis(every_ms.max(1)), next: now })
+    }
+
+    /// How many bytes may move now.
+    fn room(pace: &Option<Self>, now: Instant) -> usize {
+        pace.map_or(usize::MAX, |pace| if pace.next <= now { pace.bytes } else { 0 })
+    }
+
+    fn moved(pace: &mut Option<Self>, now: Instant) {
+        if let Some(pace) = pace {
+            pace.next = now + pace.every;
+        }
+    }
 }
 
 impl World {
@@ -217,6 +261,10 @@ impl World {
             transcript,
             visitors: 0,
             io_bytes_max: READ_BYTES,
+            ragged: false,
+            near_delay: Duration::ZERO,
+            tail: None,
+            referee: None,
             later: Vec::new(),
         }
     }
@@ -225,15 +273,24 @@ impl World {
 
     /// Starts the gateway; `adapt` changes its settings.
     pub fn start_gateway(&mut self, adapt: impl FnOnce(GatewayConfig) -> GatewayConfig) {
+        self.start_gateway_as(Joiner::default(), adapt);
+    }
+
+    /// The same with another secret or PIN, or a wrong clock.
+    pub fn start_gateway_as(
+        &mut self,
+        Joiner { secret, pin, skew_secs }: Joiner,
+        adapt: impl FnOnce(GatewayConfig) -> GatewayConfig,
+    ) {
         let (seals, sealed) = self.seals();
-        let Joiner { secret, pin, .. } = Joiner::default();
         let config = adapt(GatewayConfig::new(test_keys(secret, pin)).sealing_with(seals));
         let hub = GatewayHub::new(config, self.draw());
         let is_at_rest = Box::new({
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
-        self.add_process("gateway", hub, is_at_rest, sealed);
+        let process = self.add_process("gateway", hub, is_at_rest, sealed);
+        self.processes[process].outside.skew_secs.store(skew_secs, Ordering::Relaxed);
     }
 
     /// Starts a connector for the app `target`; `adapt` changes its settings.
@@ -352,6 +409,18 @@ impl World {
         self.deliver(process, None);
     }
 
+    /// Whether a process of this name runs.
+    pub fn is_alive(&self, name: &str) -> bool {
+        self.processes.iter().any(|state| state.name == name && state.alive)
+    }
+
+    /// A process stands still (SIGSTOP), or goes on.
+    pub fn set_frozen(&mut self, name: &str, frozen: bool) {
+        self.note_trouble(&format!("{name} {}", if frozen { "stands still" } else { "goes on" }));
+        let process = self.process(name);
+        self.processes[process].frozen = frozen;
+    }
+
     fn process(&self, name: &str) -> usize {
         let place = self.processes.iter().rposition(|state| state.name == name && state.alive);
         place.expect("a process of this world")
@@ -367,7 +436,15 @@ impl World {
         let clock = self.clock.clone();
         let outside = Arc::new(SimOutside { clock, skew_secs: AtomicI64::new(0), mail: Mutex::default() });
         let name = name.to_owned();
-        self.processes.push(ProcessState { name, process, outside, sealed, alive: true, is_at_rest });
+        self.processes.push(ProcessState {
+            name,
+            process,
+            outside,
+            sealed,
+            alive: true,
+            frozen: false,
+            is_at_rest,
+        });
         self.processes.len() - 1
     }
 
@@ -394,8 +471,12 @@ impl World {
         let name = format!("visitor-{}", self.visitors);
         let actor = Actor::Visitor(VisitorState::default());
         let visitor = self.ends.len();
-        self.ends.push(End::new(name, None, Duration::ZERO, actor, true));
-        self.accept(visitor, Duration::ZERO);
+        self.ends.push(End::new(name, None, self.near_delay, actor, true));
+        if self.is_alive("gateway") {
+            self.accept(visitor, self.near_delay);
+        } else {
+            self.ends[visitor].inbound.reset(self.clock.now());
+        }
         Visitor(visitor)
     }
 
@@ -437,6 +518,22 @@ impl World {
         }
     }
 
+    /// A visitor reads at most so many bytes every so many milliseconds.
+    pub fn read_slowly(&mut self, visitor: Visitor, bytes: usize, every_ms: u64) {
+        let now = self.clock.now();
+        if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
+            state.reads = Pace::new(bytes, every_ms, now);
+        }
+    }
+
+    /// A visitor sends at most so many bytes every so many milliseconds.
+    pub fn send_slowly(&mut self, visitor: Visitor, bytes: usize, every_ms: u64) {
+        let now = self.clock.now();
+        if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
+            state.sends = Pace::new(bytes, every_ms, now);
+        }
+    }
+
     /// Takes what a visitor got since the last time.
     pub fn received(&mut self, visitor: Visitor) -> Vec<u8> {
         match &mut self.ends[visitor.0].actor {
@@ -475,7 +572,11 @@ impl World {
         };
         let both = (gateway, format!("{connector} <-> gateway"));
         let (where_to, what) = match trouble {
-            LinkTrouble::FlipBit(way) => (end_of(way), "one bit is flipped on the way"),
+            LinkTrouble::FlipBit(way) | LinkTrouble::FlipBitAt(way, _) => {
+                (end_of(way), "one bit is flipped on the way")
+            }
+            LinkTrouble::Drop(way) => (end_of(way), "what is on the way is swallowed"),
+            LinkTrouble::Reorder(way) => (end_of(way), "what is on the way comes in another order"),
             LinkTrouble::Repeat(way) => (end_of(way), "what is on the way comes twice"),
             LinkTrouble::Cut(way) => (end_of(way), "cut off half-way"),
             LinkTrouble::Reset => (both, "reset"),
@@ -489,6 +590,12 @@ impl World {
                 let place = bytes.len() / 2;
                 bytes[place] ^= 1;
             }),
+            LinkTrouble::FlipBitAt(_, bit) => inbound.tamper(|bytes| {
+                let place = bit % (bytes.len() * 8);
+                bytes[place / 8] ^= 1 << (place % 8);
+            }),
+            LinkTrouble::Drop(_) => inbound.tamper(Vec::clear),
+            LinkTrouble::Reorder(_) => inbound.reorder(),
             LinkTrouble::Repeat(_) => inbound.tamper(|bytes| bytes.extend_from_within(..)),
             LinkTrouble::Cut(_) => inbound.tamper(|bytes| bytes.truncate(bytes.len() / 2)),
             LinkTrouble::Reset | LinkTrouble::Clog | LinkTrouble::Forget => true,
@@ -497,7 +604,11 @@ impl World {
             return false;
         }
         match trouble {
-            LinkTrouble::FlipBit(_) | LinkTrouble::Repeat(_) => {}
+            LinkTrouble::FlipBit(_)
+            | LinkTrouble::FlipBitAt(..)
+            | LinkTrouble::Drop(_)
+            | LinkTrouble::Reorder(_)
+            | LinkTrouble::Repeat(_) => {}
             LinkTrouble::Cut(_) => inbound.end(now + self.link_delay),
             LinkTrouble::Reset => {
                 for end in [gateway, link] {
@@ -522,17 +633,39 @@ impl World {
         true
     }
 
+    /// What was clogged passes again.
+    pub fn unclog_all(&mut self) {
+        self.note_trouble("everything passes again");
+        for end in &mut self.ends {
+            end.inbound.clogged = false;
+        }
+    }
+
     /// What a listener on the way has of a connector's newest link: everything that the connector sent, its join first.
     pub fn captured(&self, connector: &str) -> Vec<u8> {
         let link = self.newest_link(connector).expect("the connector has a link");
         self.ends[link].captured.clone().unwrap_or_default()
     }
 
+    /// The end of a connector's newest link to which bytes go this way, if its gateway took the join.
+    pub(super) fn joined_link(&self, connector: &str, way: Way) -> Option<usize> {
+        let link = self.newest_link(connector).filter(|link| self.ends[*link].talk.is_link)?;
+        match way {
+            Way::ToConnector => Some(link),
+            Way::ToGateway => self.ends[link].peer,
+        }
+    }
+
+    /// Whether somebody still holds this end of a connection.
+    pub(super) fn is_held(&self, end: usize) -> bool {
+        !matches!(self.ends[end].actor, Actor::Gone)
+    }
+
     fn newest_link(&self, connector: &str) -> Option<usize> {
         let process = self.process(connector);
         let is_link = |end: &End| {
             let of_process = matches!(&end.actor, Actor::Machine(machine) if machine.process == process);
-            of_process && end.captured.is_some()
+            of_process && end.captured.is_some() && end.peer.is_some()
         };
         self.ends.iter().rposition(is_link)
     }
@@ -542,11 +675,40 @@ impl World {
         self.io_bytes_max = bytes.clamp(1, READ_BYTES);
     }
 
+    /// Each read and write of a machine takes some number of bytes, drawn anew each time.
+    pub fn make_ragged(&mut self) {
+        self.ragged = true;
+    }
+
+    /// Between visitors and the gateway, and connectors and their apps, bytes take so long one way.
+    pub fn set_near_delay_ms(&mut self, ms: u64) {
+        self.near_delay = Duration::from_millis(ms);
+    }
+
+    /// A failure shows the last lines of the transcript only.
+    pub fn show_tail(&mut self, lines: usize) {
+        self.tail = Some(lines);
+    }
+
+    fn io_bytes(&mut self) -> usize {
+        const SOME: u32 = 16;
+        if !self.ragged {
+            return self.io_bytes_max;
+        }
+        let max = if self.rng.next_u32() % SOME == 0 { 16 } else { self.io_bytes_max };
+        1 + self.rng.next_u32() as usize % max
+    }
+
     fn note_trouble(&mut self, what: &str) {
         self.transcript.trouble(self.clock.now(), what);
     }
 
     // ---- time ------------------------------------------------------------------------------------------------------
+
+    /// What the virtual clock says.
+    pub(super) fn now(&self) -> Instant {
+        self.clock.now()
+    }
 
     /// Lets so many virtual milliseconds pass.
     pub fn run_ms(&mut self, ms: u64) {
@@ -591,24 +753,34 @@ impl World {
 
     /// Lets everyone act who can, without time passing.
     fn settle(&mut self) {
+        let mut last = 0;
         for _ in 0..TURNS_MAX {
             let mut acted = self.open_dials();
             for end in 0..self.ends.len() {
-                acted |= self.turn(end);
+                if self.turn(end) {
+                    (acted, last) = (true, end);
+                }
             }
             if !acted {
                 return self.check_rest();
             }
         }
-        panic!("something spins");
+        let End { name, peer, .. } = &self.ends[last];
+        let peer = peer.map_or("nobody", |peer| &self.ends[peer].name);
+        panic!("something spins: last {name}, connected with {peer}");
     }
 
     fn next_moment(&self) -> Option<Instant> {
         let now = self.clock.now();
         let ends = self.ends.iter().flat_map(|end| {
             let (reads, own) = match &end.actor {
+                Actor::Machine(machine) if self.processes[machine.process].frozen => (false, None),
                 Actor::Machine(machine) => (machine.todo.read, machine.todo.wake_at.map(|(at, _)| at)),
-                Actor::Visitor(state) => (!state.stopped, None),
+                Actor::Visitor(state) => {
+                    let sends = state.sends.filter(|_| !state.unsent.is_empty()).map(|pace| pace.next);
+                    let reads = state.reads.filter(|_| !state.stopped).map(|pace| pace.next);
+                    (!state.stopped, sends.into_iter().chain(reads).filter(|at| *at > now).min())
+                }
                 Actor::App { wait_until, stop_until, .. } => {
                     (true, wait_until.iter().chain(stop_until).min().copied())
                 }
@@ -616,7 +788,10 @@ impl World {
             };
             [end.inbound.ready_at().filter(|_| reads), own]
         });
-        let dials = self.dials.iter().map(|(at, ..)| Some(*at));
+        let dials = self.dials.iter().map(|(at, process, _)| {
+            let frozen = self.processes[*process].frozen;
+            Some(*at).filter(|_| !frozen)
+        });
         ends.chain(dials).flatten().filter(|at| *at > now).min()
     }
 
@@ -640,9 +815,12 @@ impl World {
 
     fn turn_machine(&mut self, end: usize) -> bool {
         let now = self.clock.now();
-        let room = self.ends[end].peer.is_none_or(|peer| self.ends[peer].inbound.room() > 0);
+        let room = self.ends[end].peer.is_some_and(|peer| self.ends[peer].inbound.room() > 0);
         let arrived = self.ends[end].inbound.ready_at().is_some_and(|at| at <= now);
         let Actor::Machine(machine) = &mut self.ends[end].actor else { return false };
+        if self.processes[machine.process].frozen {
+            return false;
+        }
         let due = machine.todo.wake_at.filter(|(at, _)| *at <= now);
         let todo = machine.todo;
         if !(machine.woken || due.is_some() || (todo.read && arrived) || (todo.write && room)) {
@@ -660,7 +838,7 @@ impl World {
             let mut moved = todo.again;
             if todo.write {
                 let mut output = self.machine(end).conn.output().to_vec();
-                output.truncate(self.io_bytes_max);
+                output.truncate(self.io_bytes());
                 let count = self.put(end, &output);
                 self.machine(end).conn.sent(count);
                 moved |= count > 0;
@@ -671,8 +849,9 @@ impl World {
                 self.machine(end).conn.has_shut_down();
                 moved = true;
             }
+            let io_bytes = self.io_bytes();
             if todo.read
-                && let Some(item) = self.ends[end].inbound.read(now, self.io_bytes_max)
+                && let Some(item) = self.ends[end].inbound.read(now, io_bytes)
             {
                 let conn = &mut self.machine(end).conn;
                 match item {
@@ -707,7 +886,9 @@ impl World {
     /// was lost.
     fn check_rest(&mut self) {
         for end in 0..self.ends.len() {
-            if matches!(self.ends[end].actor, Actor::Machine(_)) {
+            if let Actor::Machine(machine) = &self.ends[end].actor
+                && !self.processes[machine.process].frozen
+            {
                 self.check_advance(end, "was left alone");
             }
         }
@@ -770,10 +951,19 @@ impl World {
         {
             let gateway = if self.ends[end].asks { peer } else { end };
             for plain in sealed {
+                if let Some(referee) = &mut self.referee {
+                    referee.record(gateway, end == gateway, &plain);
+                }
                 self.transcript.record(now, &self.ends[end].name, &self.ends[peer].name, gateway, &plain);
             }
         }
         for event in events {
+            if let Some(referee) = &mut self.referee {
+                let by_stranger = end
+                    .and_then(|end| self.ends[end].peer)
+                    .is_some_and(|peer| self.ends[peer].captured.is_none());
+                referee.event(now, &self.processes[process].name, &event, by_stranger);
+            }
             match event {
                 Event::Request(_) => self.later.push((process, event)),
                 _ => self.transcript.event(now, &self.processes[process].name, &event),
@@ -800,22 +990,24 @@ impl World {
 
     fn open_dials(&mut self) -> bool {
         let now = self.clock.now();
-        let Some(place) = self.dials.iter().position(|(at, ..)| *at <= now) else { return false };
+        let may_open = |process: usize| !self.processes[process].frozen;
+        let is_due = |(at, process, _): &(Instant, usize, Dial)| *at <= now && may_open(*process);
+        let Some(place) = self.dials.iter().position(is_due) else { return false };
         let (_, process, Dial { to, machine, .. }) = self.dials.remove(place);
         let outside = self.processes[process].outside.clone();
         let Endpoint::Tcp { host, .. } = &to else { panic!("a world has no unix sockets") };
-        let gateway_is_up = self.processes.iter().any(|state| state.name == "gateway" && state.alive);
+        let gateway_is_up = self.is_alive("gateway");
         let app_is_up = self.apps.get(host).is_some_and(|app| app.up);
         if host == "gateway" && gateway_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, self.link_delay, true);
             self.ends[end].captured = Some(Vec::new());
             self.accept(end, self.link_delay);
         } else if app_is_up {
-            let end = self.add_machine(process, Conn::new(machine, outside), None, Duration::ZERO, true);
+            let end = self.add_machine(process, Conn::new(machine, outside), None, self.near_delay, true);
             let actor =
                 Actor::App { app: host.clone(), conn: Box::default(), wait_until: None, stop_until: None };
             let peer = self.ends.len();
-            self.ends.push(End::new(host.clone(), Some(end), Duration::ZERO, actor, false));
+            self.ends.push(End::new(host.clone(), Some(end), self.near_delay, actor, false));
             self.ends[end].peer = Some(peer);
         } else {
             Conn::could_not_open(machine, outside, DialFault::Refused);
@@ -913,11 +1105,17 @@ impl World {
         } else {
             talk.response(bytes);
         }
-        for said in talk.lines.drain(..) {
+        let lines = std::mem::take(&mut talk.lines);
+        for said in lines {
             match said {
                 Said::Line(line) => self.transcript.sent(now, &from, &to, &line),
                 Said::Body(bytes) => self.transcript.body(now, &from, &to, &bytes),
-                Said::Accepted => {
+                Said::Accepted(signature) => {
+                    if let (Some(referee), Actor::Machine(gateway)) =
+                        (&mut self.referee, &self.ends[end].actor)
+                    {
+                        referee.accepted(gateway.process, signature);
+                    }
                     self.transcript.decided(now, &from, "auth", "accepted: in time, first use, proof right")
                 }
             }
@@ -942,12 +1140,16 @@ impl World {
         let sent = self.visitor_sends(end);
         let now = self.clock.now();
         let End { inbound, actor: Actor::Visitor(state), .. } = &mut self.ends[end] else { return sent };
-        if state.stopped {
+        let room = Pace::room(&state.reads, now);
+        if state.stopped || room == 0 {
             return sent;
         }
-        match inbound.read(now, usize::MAX) {
+        match inbound.read(now, room) {
             None => return sent,
-            Some(Item::Bytes(bytes)) => state.received.extend(bytes),
+            Some(Item::Bytes(bytes)) => {
+                Pace::moved(&mut state.reads, now);
+                state.received.extend(bytes);
+            }
             Some(Item::End) => state.ended = true,
             Some(Item::Reset) => state.reset = true,
         }
@@ -956,12 +1158,21 @@ impl World {
 
     /// Sends what a visitor's kernel takes.
     fn visitor_sends(&mut self, end: usize) -> bool {
+        let now = self.clock.now();
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
-        let bytes = std::mem::take(&mut state.unsent);
+        let room = Pace::room(&state.sends, now);
+        if room == 0 || (state.unsent.is_empty() && !state.ends) {
+            return false;
+        }
+        let mut bytes = std::mem::take(&mut state.unsent);
         let ends = state.ends && bytes.is_empty();
-        let count = self.put(end, &bytes);
+        let count = self.put(end, &bytes[..bytes.len().min(room)]);
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
-        state.unsent = bytes[count..].to_vec();
+        bytes.drain(..count);
+        state.unsent = bytes;
+        if count > 0 {
+            Pace::moved(&mut state.sends, now);
+        }
         if ends {
             state.ends = false;
             self.put_end(end);
@@ -1042,6 +1253,10 @@ impl World {
                 }
             }
             Some(Act::Echo) => conn.echo = true,
+            Some(Act::Mirror) => {
+                conn.mirror = true;
+                conn.reflect(&self.apps[app.as_str()]);
+            }
             Some(Act::Finish) => self.put_end(end),
             Some(Act::Close) => self.let_go(end, Close::Quietly),
             Some(Act::Reset) => self.let_go(end, Close::Reset),
@@ -1055,7 +1270,11 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.transcript.text());
+            let text = self.transcript.text();
+            let lines = text.lines().count();
+            for line in text.lines().skip(self.tail.map_or(0, |tail| lines.saturating_sub(tail))) {
+                eprintln!("{line}");
+            }
         }
     }
 }

@@ -1,0 +1,213 @@
+//! Reads every record of every link as it is sealed, and judges it by docs/protocol.md, with a parser of its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::seen::Seen;
+use crate::event::{Disconnect, Event};
+use crate::limits;
+use crate::time::Instant;
+
+/// See the module.
+#[derive(Default)]
+pub(in crate::sim) struct Referee {
+    /// Links by their gateway's end.
+    links: BTreeMap<usize, Link>,
+    /// Which signatures each run of a gateway took.
+    signatures: BTreeSet<(usize, Vec<u8>)>,
+    pub(super) seen: Seen,
+    /// When a link last ended otherwise than by a goodbye.
+    pub(super) link_lost_at: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Link {
+    /// What the connector and what the gateway has sealed.
+    sides: [Side; 2],
+    streams: BTreeMap<u32, [Lane; 2]>,
+    highest: u32,
+}
+
+#[derive(Default)]
+struct Side {
+    records: u64,
+    said_hello: bool,
+    said_go_away: bool,
+}
+
+/// One direction of a stream, by who sends.
+#[derive(Default)]
+struct Lane {
+    heads: u32,
+    data: u64,
+    /// What the other side granted beyond its first window.
+    credit: u64,
+    ended: bool,
+    reset: bool,
+}
+
+impl Referee {
+    /// One record, with its sequence number, is sealed by one side of a link.
+    ///
+    /// # Panics
+    /// If it must not be.
+    pub(in crate::sim) fn record(&mut self, link: usize, by_gateway: bool, plain: &[u8]) {
+        let Self { links, seen, .. } = self;
+        let link = links.entry(link).or_default();
+        let side = &mut link.sides[usize::from(by_gateway)];
+        let (sequence, mut rest) = plain.split_first_chunk().expect("a record has a sequence number");
+        assert_eq!(u64::from_be_bytes(*sequence), side.records, "a record is sealed under a wrong number");
+        side.records += 1;
+        assert!(plain.len() <= 131_072 && !rest.is_empty(), "a record of {} B", plain.len());
+        while !rest.is_empty() {
+            let (header, after) = rest.split_first_chunk::<8>().expect("a frame has a header");
+            let [a, b, c, kind, stream @ ..] = *header;
+            let length = u32::from_be_bytes([0, a, b, c]) as usize;
+            let (payload, after) = after.split_at_checked(length).expect("a frame is whole");
+            rest = after;
+            link.frame(by_gateway, kind, u32::from_be_bytes(stream), payload, seen);
+        }
+    }
+
+    /// # Panics
+    /// If one run of a gateway took a signature twice.
+    pub(in crate::sim) fn accepted(&mut self, gateway_run: usize, signature: Vec<u8>) {
+        assert!(self.signatures.insert((gateway_run, signature)), "a signature was accepted twice");
+        self.seen.note("join accepted");
+    }
+
+    /// # Panics
+    /// If somebody who is no connector has joined.
+    pub(in crate::sim) fn event(&mut self, now: Instant, _process: &str, event: &Event, by_stranger: bool) {
+        let seen = &mut self.seen;
+        match event {
+            Event::Request(log) => {
+                let status = log.status.map_or("none".to_owned(), |status| status.to_string());
+                let trouble = log.trouble.map_or("well", |trouble| trouble.as_str());
+                seen.note(format!("request: {status}, {trouble}"));
+            }
+            Event::Joined { replaced, .. } => {
+                assert!(!by_stranger, "a connection that is no connector's joined");
+                seen.note(if *replaced { "joined in place of its ghost" } else { "joined" });
+            }
+            Event::Left { why, .. } => {
+                if why.is_some() {
+                    self.link_lost_at = Some(now);
+                }
+                seen.note(why.map_or("left: goodbye".to_owned(), |why| format!("left: {why}")));
+            }
+            Event::JoinRefused { refusal, .. } => seen.note(format!("join refused: {}", refusal.as_str())),
+            Event::UpgradeMissing { missing, .. } => seen.note(format!("no upgrade: {}", missing.as_str())),
+            Event::BadRequest { rule, .. } => seen.note(format!("bad request: {}", rule.as_str())),
+            Event::Connected { .. } => seen.note("connected"),
+            Event::Disconnected { why, .. } => seen.note(match why {
+                Disconnect::Link(fault) => format!("disconnected: {fault}"),
+                Disconnect::Refused(refusal) => format!("disconnected: refused {}", refusal.as_str()),
+                other => format!("disconnected: {other:?}"),
+            }),
+            Event::GaveUp { refusal } => seen.note(format!("gave up: {}", refusal.as_str())),
+            Event::ClockOff { .. } => seen.note("clock off"),
+            Event::TargetDown { why, .. } => seen.note(format!("target down: {why}")),
+            Event::BadResponse { rule } => {
+                seen.note(format!("bad response: {}", rule.map_or("broke off", |rule| rule.as_str())));
+            }
+            Event::Stats(_) => seen.note("stats"),
+            Event::Peers(_) => seen.note("peers"),
+        }
+    }
+}
+
+const CONNECTOR: bool = false;
+const GATEWAY: bool = true;
+
+impl Link {
+    fn frame(&mut self, by: bool, kind: u8, id: u32, payload: &[u8], seen: &mut Seen) {
+        const RESETS: [&str; 6] =
+            ["cancelled", "refused", "target unreachable", "target timed out", "protocol error", "internal"];
+        let side = &mut self.sides[usize::from(by)];
+        assert!(side.said_hello || kind == 0, "the first frame is no HELLO");
+        let name = match kind {
+            0 => {
+                assert!(!std::mem::replace(&mut side.said_hello, true), "a second HELLO");
+                "HELLO"
+            }
+            1 => "REQUEST",
+            2 => "RESPONSE",
+            3 => "DATA",
+            4 => "END",
+            5 => "RESET",
+            6 => "WINDOW",
+            7 => "PING",
+            8 => "PONG",
+            9 => {
+                side.said_go_away = true;
+                "GOAWAY"
+            }
+            10 => "PEERS",
+            11 if payload.is_empty() => "STATS?",
+            11 => "STATS",
+            _ => panic!("a frame of type {kind}"),
+        };
+        seen.note(format!("frame {name}"));
+        let is_of_link = matches!(kind, 0 | 7..);
+        assert_eq!(is_of_link, id == 0, "{name} on stream {id}");
+        if is_of_link {
+            return;
+        }
+        let number =
+            |at: usize| payload.get(at..at + 4).map(|n| u32::from_be_bytes([n[0], n[1], n[2], n[3]]));
+        if kind == 1 {
+            assert!(by == GATEWAY && id > self.highest, "a REQUEST on stream {id}, after {}", self.highest);
+            assert!(!self.sides[usize::from(by)].said_go_away, "a REQUEST after GOAWAY");
+            self.highest = id;
+            self.streams.insert(id, Default::default());
+        } else if kind == 5 && id <= self.highest && !self.streams.contains_key(&id) {
+            return; // it is over at the other side already
+        }
+        let Some(lanes) = self.streams.get_mut(&id) else {
+            assert!(id <= self.highest, "{name} on stream {id}, which nobody opened");
+            return;
+        };
+        let lane = &mut lanes[usize::from(by)];
+        assert!(!lane.reset, "{name} after a RESET on stream {id}");
+        match kind {
+            5 => {
+                lane.reset = true;
+                seen.note(format!("reset {}", RESETS[usize::from(payload[0]) - 1]));
+            }
+            6 => {
+                let other = &mut lanes[usize::from(!by)];
+                other.credit += u64::from(number(0).expect("credit"));
+                let most = other.data + u64::from(limits::WINDOW_BYTES_MAX - limits::WINDOW_BYTES);
+                assert!(other.credit <= most, "stream {id}: credit for more than its reader can have taken");
+                return;
+            }
+            _ => assert!(!lane.ended, "{name} after END on stream {id}"),
+        }
+        match kind {
+            1 | 2 => {
+                assert!(lane.data == 0, "{name} after DATA on stream {id}");
+                assert!(kind == 1 || by == CONNECTOR, "a RESPONSE by a gateway");
+                lane.heads += 1;
+            }
+            3 => {
+                lane.data += payload.len() as u64;
+                assert!(
+                    lane.heads > 0 && payload.len() <= 16_384,
+                    "DATA on stream {id}: {} B",
+                    payload.len()
+                );
+                let credit = u64::from(limits::WINDOW_BYTES) + lane.credit;
+                assert!(lane.data <= credit, "stream {id}: {} B of DATA for {credit} B of credit", lane.data);
+            }
+            4 => {
+                assert!(lane.heads > 0, "END before a head on stream {id}");
+                lane.ended = true;
+            }
+            _ => {}
+        }
+        let [connector, gateway] = lanes;
+        if connector.ended && gateway.ended {
+            self.streams.remove(&id);
+        }
+    }
+}
