@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gesher_core::sim::{Act, Sealing, World};
+use gesher_core::sim::{Act, LinkTrouble, Sealing, Way, World};
 
 /// A world in which all requests get this response.
 fn world(title: &str, response: Vec<u8>) -> World {
@@ -51,4 +51,44 @@ fn a_gateway_that_drains_greets_a_connector_before_it_says_goodbye() {
     }
     let endings: Vec<_> = endings.iter().map(String::as_str).collect();
     assert_eq!(endings, ["no answer", "the gateway goes away"]);
+}
+
+/// It closed its link with the gateway's credit unread, and the kernel's reset destroyed what was still on its way.
+/// (Seed 996 of the simulator.)
+#[test]
+fn a_connector_that_stops_loses_nothing_of_a_response_that_it_has_sent() {
+    const LONG: usize = 1_200_000;
+    let mut response = format!("HTTP/1.1 200 OK\r\nContent-Length: {LONG}\r\n\r\n").into_bytes();
+    response.resize(response.len() + LONG, b'x');
+    for drained_at in (41..200).step_by(7) {
+        let mut world = world("a connector that stops", response.clone());
+        world.run_ms(200);
+        let visitor = world.visit();
+        world.send(visitor, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        world.read_slowly(visitor, 10_000, 1);
+        world.run_ms(drained_at);
+        world.drain("connector-1");
+        world.run_ms(3_000);
+        let received = world.received(visitor);
+        assert!(
+            received.ends_with(&[b'x'; LONG]),
+            "drained after {drained_at} ms: {} B came",
+            received.len()
+        );
+        world.come_to_rest();
+    }
+}
+
+/// It read on. (Seed 1214 of the simulator.)
+#[test]
+fn nothing_that_follows_a_close_is_looked_at() {
+    let mut world = world("a goodbye that comes twice", Vec::new());
+    world.run_ms(2_000);
+    world.drain("gateway");
+    world.run_ms(1);
+    world.trouble("connector-1", LinkTrouble::Repeat(Way::ToConnector));
+    world.run_ms(100);
+    let transcript = world.transcript();
+    assert!(transcript.contains("connector-1 | dial          the gateway goes away"), "{transcript}");
+    world.come_to_rest();
 }

@@ -154,7 +154,8 @@ impl Mux {
     ) -> Result<bool, Fault> {
         self.keep_time(cx.now, input)?;
         let before = input.len();
-        loop {
+        // Nothing follows a Close (RFC 6455, 5.5.1).
+        while !self.streams.closing.closed {
             if before - input.len() >= limits::TURN_BYTES {
                 return Ok(true);
             }
@@ -177,7 +178,6 @@ impl Mux {
                     if let Some(fault) = code.and_then(LinkFault::from_close_code) {
                         return Err(Fault::Told(fault));
                     }
-                    break;
                 }
             }
         }
@@ -249,7 +249,8 @@ impl Mux {
     pub(crate) fn close(&mut self, io: &mut Io) -> End {
         const NORMAL_CLOSURE: u16 = 1000;
         self.say_close(NORMAL_CLOSURE, io);
-        End::Close
+        // Credit may be on its way here, and a plain close with unread input destroys what is on its way there.
+        End::Linger
     }
 
     /// Tells the peer why the link ends; none if there is no use in it.
