@@ -1161,7 +1161,7 @@ impl World {
         let now = self.clock.now();
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
         let room = Pace::room(&state.sends, now);
-        if room == 0 || (state.unsent.is_empty() && !state.ends) {
+        if room == 0 {
             return false;
         }
         let mut bytes = std::mem::take(&mut state.unsent);
