@@ -92,3 +92,48 @@ fn nothing_that_follows_a_close_is_looked_at() {
     assert!(transcript.contains("connector-1 | dial          the gateway goes away"), "{transcript}");
     world.come_to_rest();
 }
+
+/// GOAWAY overtook the REQUEST, and the connector, which had nothing to do, closed the link in between. (Seed 3064 of
+/// the simulator.)
+#[test]
+fn a_gateway_that_drains_sends_what_has_begun_before_it_says_goodbye() {
+    let mut world = world("drained while a link is full", b"HTTP/1.1 204 No Content\r\n\r\n".to_vec());
+    world.run_ms(200);
+    world.set_frozen("connector-1", true);
+    let head = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 65536\r\n\r\n";
+    let visitors = [(); 8].map(|()| {
+        let visitor = world.visit();
+        world.send(visitor, [head.as_bytes(), &[b'x'; 65_536]].concat());
+        visitor
+    });
+    world.run_ms(1);
+    let last = world.visit();
+    world.send(last, "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    world.run_ms(1);
+    world.drain("gateway");
+    world.run_ms(1);
+    world.set_frozen("connector-1", false);
+    world.run_ms(2_000);
+    for visitor in visitors.into_iter().chain([last]) {
+        assert!(world.received(visitor).starts_with(b"HTTP/1.1 204"));
+    }
+    let transcript = world.transcript();
+    let place = |what: &str| transcript.find(what).expect("it was sealed");
+    assert!(place("REQUEST x9") < place("GOAWAY"), "{transcript}");
+    world.come_to_rest();
+}
+
+/// It said PING before HELLO, and the connector had to end the link. (Seed 41 of the simulator.)
+#[test]
+fn a_gateway_whose_clock_is_set_says_hello_before_it_asks_whether_a_link_is_alive() {
+    for set_at in 41..120 {
+        let mut world = world("a clock is set while a connector joins", Vec::new());
+        world.run_ms(set_at);
+        world.set_skew("gateway", 20);
+        world.run_ms(300);
+        let transcript = world.transcript();
+        assert!(transcript.contains("| join          joined"), "set after {set_at} ms: {transcript}");
+        assert!(!transcript.contains("| dial"), "set after {set_at} ms: {transcript}");
+        world.come_to_rest();
+    }
+}

@@ -313,6 +313,11 @@ impl Exchange {
         self.lock().stream
     }
 
+    /// Whether the peer knows the stream: its REQUEST was sealed, or came.
+    pub(crate) fn is_known(&self) -> bool {
+        self.lock().known
+    }
+
     /// Gives the stream its number.
     pub(crate) fn number(&self, stream: u32) {
         self.lock().stream = Some(stream);

@@ -190,7 +190,7 @@ impl Mux {
 
     fn keep_time(&mut self, both: Now, input: &RecvBuf) -> Result<(), LinkFault> {
         let now = both.mono;
-        if self.sleep.woke(both) {
+        if self.sleep.woke(both) && self.streams.heard_hello {
             // The link may be long gone: the sooner it is asked the better.
             self.streams.heartbeat.outstanding = None;
             self.streams.owed.ping = true;
@@ -318,7 +318,7 @@ impl Mux {
     }
 
     fn put_owed(&mut self, now: Instant) {
-        let Streams { owed, heartbeat, timers, .. } = &mut self.streams;
+        let Streams { owed, heartbeat, timers, open, .. } = &mut self.streams;
         let frames = self.records_out.frames();
         if let Some(hello) = owed.hello.take() {
             Frame::Hello(hello).put(frames);
@@ -334,7 +334,11 @@ impl Mux {
             Frame::Ping(payload).put(frames);
             timers.set(Why::Ping, now + limits::PING_EVERY);
         }
-        if let Some((wait, reason)) = owed.go_away.take() {
+        // A peer that has no streams closes when it hears it: what has begun goes out before.
+        if owed.go_away.is_some()
+            && open.values().all(|stream| stream.exchange.is_known())
+            && let Some((wait, reason)) = owed.go_away.take()
+        {
             let wait_ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX);
             Frame::GoAway { wait_ms, reason }.put(frames);
         }
