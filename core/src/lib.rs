@@ -79,9 +79,10 @@
 //!   240    gateway     | done          GET /report 200, 0 B in, 5 B out by office
 //!   300    !                           office is asked to stop
 //!   300    office      > gateway       record 105 B { GOAWAY 10000 ms "the connector stops" }
-//!   300    office      > gateway       end
 //!   300    office      > app           end
-//!   320    gateway     | leave         office: goodbye
+//!   320    gateway     > office        end
+//!   340    office      > gateway       end
+//!   360    gateway     | leave         office: goodbye
 //! "#;
 //! let transcript = world.transcript();
 //! let (_title, lines) = transcript.split_once('\n').unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gesher_core::sim::{Act, LinkTrouble, Sealing, Way, World};
+use gesher_core::sim::{Act, Sealing, World};
 
 /// A world in which all requests get this response.
 fn world(title: &str, response: Vec<u8>) -> World {
@@ -79,20 +79,6 @@ fn a_connector_that_stops_loses_nothing_of_a_response_that_it_has_sent() {
     }
 }
 
-/// It read on. (Seed 1214 of the simulator.)
-#[test]
-fn nothing_that_follows_a_close_is_looked_at() {
-    let mut world = world("a goodbye that comes twice", Vec::new());
-    world.run_ms(2_000);
-    world.drain("gateway");
-    world.run_ms(1);
-    world.trouble("connector-1", LinkTrouble::Repeat(Way::ToConnector));
-    world.run_ms(100);
-    let transcript = world.transcript();
-    assert!(transcript.contains("connector-1 | dial          the gateway goes away"), "{transcript}");
-    world.come_to_rest();
-}
-
 /// GOAWAY overtook the REQUEST, and the connector, which had nothing to do, closed the link in between. (Seed 3064 of
 /// the simulator.)
 #[test]
@@ -136,4 +122,24 @@ fn a_gateway_whose_clock_is_set_says_hello_before_it_asks_whether_a_link_is_aliv
         assert!(!transcript.contains("| dial"), "set after {set_at} ms: {transcript}");
         world.come_to_rest();
     }
+}
+
+/// The connector closed at once, and a request that crossed its GOAWAY was lost. (Seed 38 of the simulator.)
+#[test]
+fn a_request_that_crosses_the_goodbye_of_a_connector_goes_to_another_one() {
+    let mut world = world("a request crosses a GOAWAY", b"HTTP/1.1 204 No Content\r\n\r\n".to_vec());
+    world.start_connector("connector-2", "app", |config| config);
+    world.run_ms(200);
+    world.drain("connector-1");
+    let visitors = [(); 2].map(|()| {
+        let visitor = world.visit();
+        world.send(visitor, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi");
+        visitor
+    });
+    world.run_ms(300);
+    for visitor in visitors {
+        assert!(world.received(visitor).starts_with(b"HTTP/1.1 204"));
+    }
+    assert!(world.transcript().contains("| leave         connector-1: goodbye"));
+    world.come_to_rest();
 }

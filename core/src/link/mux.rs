@@ -118,11 +118,12 @@ impl Mux {
         self.streams.closing.said || self.streams.closing.heard
     }
 
-    /// Whether it may be closed: no new streams, none open, and all said.
+    /// Whether it may be closed: no new streams, none open, and all said. Who said GOAWAY leaves it to the peer: a
+    /// REQUEST may have crossed it, which is to come back as refused and not to be lost.
     pub(crate) fn is_done(&self) -> bool {
         self.said_close
             || self.streams.closing.closed
-            || (self.is_going_away()
+            || (self.streams.closing.heard
                 && self.streams.open.is_empty()
                 && self.streams.owed.go_away.is_none()
                 && self.streams.heard_hello)
@@ -415,6 +416,7 @@ mod tests {
         let mut mux = mux(Role::Gateway);
         let (mut fx, mut io) = (Effects::default(), Io::default());
         let mut cx = Cx { now: Now::default(), fx: &mut fx };
+        mux.streams.closing.heard = true;
         mux.say_go_away(Duration::ZERO, "goes");
         mux.write(&mut cx, &mut io);
         assert!(mux.is_done());
@@ -424,5 +426,22 @@ mod tests {
         mux.streams.owed.websocket_pong = Some(b"pong".to_vec());
         mux.write(&mut cx, &mut io);
         assert_eq!((io.output.len(), mux.is_done()), (written, true));
+    }
+
+    /// A machine that reads on does something when it is called again. (Seed 1214 of the simulator.)
+    #[test]
+    fn nothing_that_follows_a_close_is_looked_at() {
+        let (mut connector, mut fx, mut arrived) =
+            (mux(Role::Connector), Effects::default(), RecvBuf::default());
+        connector.streams.closing.heard = true;
+        let mut bytes = Vec::new();
+        websocket::write_close(Role::Gateway, 1000, &mut ChaCha20Rng::seed_from_u64(1), &mut bytes);
+        bytes.extend(b"whatever");
+        arrived.push(&bytes);
+        for _ in 0..2 {
+            let mut cx = Cx { now: Now::default(), fx: &mut fx };
+            assert_eq!(connector.read(&mut cx, &mut arrived, &mut Vec::new()), Ok(false));
+        }
+        assert!(connector.is_done());
     }
 }
