@@ -186,6 +186,12 @@ impl Conn {
         self.io.output.waiting()
     }
 
+    /// How many bytes wait to be looked at, and to be written.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.io.input.len(), self.io.output.len())
+    }
+
     /// The socket took `count` bytes of the output.
     pub fn sent(&mut self, count: usize) {
         self.io.output.take(count);

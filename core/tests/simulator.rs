@@ -14,7 +14,113 @@ use std::time::Duration;
 use gesher_core::sim::chaos::{Seen, simulate};
 
 /// How many seeds run unless it is said otherwise.
-const SEEDS: u64 = 400;
+const SEEDS: u64 = 600;
+
+/// What the seeds that run by default must have seen together, each at least this often.
+const TIMES: u64 = 3;
+const MUST_SEE: [(&str, &[&str]); 9] = [
+    (
+        "frame ",
+        &[
+            "HELLO", "REQUEST", "RESPONSE", "DATA", "END", "RESET", "WINDOW", "PING", "PONG", "GOAWAY",
+            "PEERS", "STATS?", "STATS",
+        ],
+    ),
+    // What times out is a dial of a connector that is not ours: a rogue says it.
+    ("reset ", &["cancelled", "refused", "target unreachable", "protocol error", "internal"]),
+    ("rogue answers: ", &["TimesOut", "FailsInside", "WrongLength"]),
+    ("answer ", &["400", "405", "408", "413", "414", "417", "431", "501", "502", "503", "504", "505", "508"]),
+    ("join refused: ", &["secret", "clock", "replay", "pin", "rate", "locked", "seal"]),
+    ("retry: ", &["on another connector", "delivered again", "forbidden", "nobody left"]),
+    (
+        "close ",
+        &[
+            "4000", "4001", "4002", "4003", "4004", "4005", "4006", "4007", "4008", "4009", "4010", "4011",
+            "4012", "4013", "4014", "4015",
+        ],
+    ),
+    (
+        "trouble: ",
+        &[
+            "a clock steps",
+            "a connector goes on",
+            "a connector is drained",
+            "a connector is frozen",
+            "a connector is killed",
+            "a join is replayed",
+            "a link: clog",
+            "a link: cut",
+            "a link: drop",
+            "a link: flip",
+            "a link: forget",
+            "a link: reorder",
+            "a link: repeat",
+            "a link: reset",
+            "a rogue joins",
+            "a visitor leaves",
+            "an app is down",
+            "an app takes long to accept",
+            "another PIN",
+            "the gateway is drained",
+            "the gateway is frozen",
+            "the gateway is killed",
+            "the gateway's clock steps",
+            "wrong PINs",
+            "wrong secrets",
+        ],
+    ),
+    (
+        "",
+        &[
+            "app's connection closes",
+            "app's connection half-closes",
+            "app's connection resets",
+            "app's connection waits",
+            "app's connection waits for idle",
+            "app's connection waits for send",
+            "app's connection waits, reads nothing",
+            "connector that joins waits for hello",
+            "connector's link waits for hello",
+            "connector's link waits for linger",
+            "connector's link waits for ping",
+            "connector's link waits for silence",
+            "cut: half an answer",
+            "cut: no answer",
+            "gateway's link waits for hello",
+            "gateway's link waits for linger",
+            "gateway's link waits for peers",
+            "gateway's link waits for ping",
+            "gateway's link waits for silence",
+            "gave up: pin",
+            "gave up: secret",
+            "interim 100",
+            "interim 103",
+            "joined in place of its ghost",
+            "left: a newer link took its place",
+            "left: a record does not verify",
+            "left: a record is repeated, missing or out of order",
+            "left: goodbye",
+            "left: nothing arrived for 25 s",
+            "left: the connection was lost",
+            "no upgrade: connection",
+            "supervisor closes",
+            "supervisor waits for dial, reads nothing",
+            "supervisor waits for sleep, reads nothing",
+            "supervisor waits, reads nothing",
+            "tunnel ended",
+            "visitor's connection closes",
+            "visitor's connection half-closes",
+            "visitor's connection resets",
+            "visitor's connection waits",
+            "visitor's connection waits for body",
+            "visitor's connection waits for head",
+            "visitor's connection waits for idle",
+            "visitor's connection waits for linger",
+            "visitor's connection waits for response",
+            "visitor's connection waits for send",
+        ],
+    ),
+];
 
 /// A number that the environment gives.
 fn asked(name: &str) -> Option<u64> {
@@ -69,6 +175,12 @@ fn whatever_a_seed_draws_everyone_gets_what_is_right_or_can_tell() {
         panic!(
             "seed {seed}: {why}\nagain: GESHER_SEED={seed} cargo test -p gesher-core --test simulator -- --nocapture"
         );
+    }
+    if count >= SEEDS {
+        let all =
+            MUST_SEE.iter().flat_map(|(kind, names)| names.iter().map(move |name| format!("{kind}{name}")));
+        let rare: Vec<_> = all.filter(|what| seen.count(what) < TIMES).collect();
+        assert!(rare.is_empty(), "{count} seeds saw these less than {TIMES} times: {rare:?}");
     }
     println!("{seen}{count} seeds, {:.1} virtual hours", took.as_secs_f64() / 3600.0);
 }

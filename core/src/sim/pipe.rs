@@ -65,6 +65,11 @@ impl Pipe {
         self.queue.front().map(|(at, _)| *at).filter(|_| !self.clogged)
     }
 
+    /// How many bytes were sent and not read.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Whether anything was sent that was not read.
     pub(super) fn is_unread(&self) -> bool {
         self.bytes > 0

@@ -17,6 +17,7 @@ use crate::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
 use crate::drive::{Close, Conn, Outside, Todo};
 use crate::event::Event;
 use crate::hub::{ConnectorHub, GatewayHub};
+use crate::limits;
 use crate::machine::{Cx, Dial, DialFault, Effects, Endpoint, PortId, Process};
 use crate::seal::{Fernet, FixedIv, SharedSeals};
 use crate::secret::{Keys, Pin, Secret};
@@ -109,6 +110,8 @@ pub struct World {
     ragged: bool,
     /// How long what crosses between visitors and gateway, and connectors and apps, takes one way.
     near_delay: Duration,
+    /// The address of whom comes next.
+    address: u8,
     /// How many lines of the transcript a failure shows; none for all.
     tail: Option<usize>,
     /// Who looks on, in a simulation.
@@ -127,7 +130,9 @@ struct ProcessState {
     alive: bool,
     /// It does not run, as after SIGSTOP.
     frozen: bool,
+    address: u8,
     is_at_rest: Box<dyn Fn() -> bool>,
+    connector: Option<Arc<ConnectorHub>>,
 }
 
 /// What a process of the world asks of the outside.
@@ -189,6 +194,8 @@ struct End {
     asks: bool,
     /// Everything that was sent from here, if it is a connector's end of a link: what a listener on the way has.
     captured: Option<Vec<u8>>,
+    /// It may join: it is a connector's, or of somebody who knows secret and PIN.
+    may_join: bool,
 }
 
 enum Actor {
@@ -215,6 +222,8 @@ struct VisitorState {
     stopped: bool,
     ended: bool,
     reset: bool,
+    /// What its kernel took in all.
+    sent: usize,
     reads: Option<Pace>,
     sends: Option<Pace>,
 }
@@ -263,6 +272,7 @@ impl World {
             io_bytes_max: READ_BYTES,
             ragged: false,
             near_delay: Duration::ZERO,
+            address: 1,
             tail: None,
             referee: None,
             later: Vec::new(),
@@ -322,6 +332,7 @@ impl World {
             move || hub.is_at_rest()
         });
         let process = self.add_process(name, hub.clone(), is_at_rest, sealed);
+        self.processes[process].connector = Some(hub.clone());
         let state = &self.processes[process];
         state.outside.skew_secs.store(joiner.skew_secs, Ordering::Relaxed);
         if let Some(machine) = (hub as Arc<dyn Process>).supervisor() {
@@ -398,6 +409,17 @@ impl World {
         *self.processes[process].outside.mail() = Effects::default();
     }
 
+    /// Asks for the gateway's figures, as a person at a connector does.
+    pub(super) fn ask_stats(&mut self, connector: &str) {
+        let process = self.process(connector);
+        let state = &self.processes[process];
+        let mut fx = Effects::default();
+        let hub = state.connector.as_ref().expect("a connector");
+        hub.ask_stats(&mut Cx { now: state.outside.now(), fx: &mut fx });
+        state.outside.mail().wakes.append(&mut fx.wakes);
+        self.deliver(process, None);
+    }
+
     /// Asks a process to stop in good order, as a signal does.
     pub fn drain(&mut self, name: &str) {
         self.note_trouble(&format!("{name} is asked to stop"));
@@ -443,7 +465,9 @@ impl World {
             sealed,
             alive: true,
             frozen: false,
+            address: self.address,
             is_at_rest,
+            connector: None,
         });
         self.processes.len() - 1
     }
@@ -478,6 +502,18 @@ impl World {
             self.ends[visitor].inbound.reset(self.clock.now());
         }
         Visitor(visitor)
+    }
+
+    /// The same by somebody who knows secret and PIN, and may join.
+    pub(super) fn visit_as_insider(&mut self) -> Visitor {
+        let visitor = self.visit();
+        self.ends[visitor.0].may_join = true;
+        visitor
+    }
+
+    /// From where those come who come from now on.
+    pub(super) fn set_address(&mut self, last_octet: u8) {
+        self.address = last_octet;
     }
 
     /// A visitor sends; what its kernel does not take waits until it does.
@@ -661,6 +697,11 @@ impl World {
         !matches!(self.ends[end].actor, Actor::Gone)
     }
 
+    /// The same, if it has a link.
+    pub(super) fn try_captured(&self, connector: &str) -> Option<Vec<u8>> {
+        self.ends[self.newest_link(connector)?].captured.clone()
+    }
+
     fn newest_link(&self, connector: &str) -> Option<usize> {
         let process = self.process(connector);
         let is_link = |end: &End| {
@@ -704,6 +745,16 @@ impl World {
     }
 
     // ---- time ------------------------------------------------------------------------------------------------------
+
+    /// What a right civil clock says.
+    pub(super) fn unix_now(&self) -> UnixSecs {
+        UnixSecs(EPOCH + self.clock.now().since_origin().as_secs())
+    }
+
+    /// What the civil clock of a process says.
+    pub(super) fn civil_now(&self, name: &str) -> UnixSecs {
+        self.processes[self.process(name)].outside.now().unix
+    }
 
     /// What the virtual clock says.
     pub(super) fn now(&self) -> Instant {
@@ -762,6 +813,10 @@ impl World {
                 }
             }
             if !acted {
+                if self.referee.is_some() {
+                    self.check_deadlines();
+                    self.check_memory();
+                }
                 return self.check_rest();
             }
         }
@@ -875,11 +930,33 @@ impl World {
         let process = machine.process;
         let todo = machine.conn.advance();
         machine.todo = todo;
+        self.note_state(end, todo);
         self.deliver(process, Some(end));
         if !todo.again && todo.close.is_none() && !self.machine(end).woken {
             self.check_advance(end, "is called again");
         }
         todo
+    }
+
+    fn note_state(&mut self, end: usize, todo: Todo) {
+        let End { peer, asks, captured, talk, name, .. } = &self.ends[end];
+        let is_link = peer.is_some_and(|peer| self.ends[peer].talk.is_link);
+        let role = match (*peer, name == "gateway") {
+            (None, _) if !asks => "supervisor",
+            (_, true) if is_link => "gateway's link",
+            (_, true) => "visitor's connection",
+            _ if captured.is_some() => {
+                if talk.is_link {
+                    "connector's link"
+                } else {
+                    "connector that joins"
+                }
+            }
+            _ => "app's connection",
+        };
+        if let Some(referee) = &mut self.referee {
+            referee.state(role, &todo);
+        }
     }
 
     /// Time may pass now: nobody has anything left to do, so calling a machine changes nothing. If it does, a wake-up
@@ -891,6 +968,65 @@ impl World {
             {
                 self.check_advance(end, "was left alone");
             }
+        }
+    }
+
+    /// # Panics
+    /// If somebody owes something and would never be called again.
+    fn check_deadlines(&self) {
+        for End { name, peer, actor, asks, captured, .. } in &self.ends {
+            let Actor::Machine(machine) = actor else { continue };
+            let MachineState { process, todo, .. } = machine;
+            if self.processes[*process].frozen {
+                continue;
+            }
+            let is_link = captured.is_some() || peer.is_some_and(|peer| self.ends[peer].talk.is_link);
+            let is_supervisor = peer.is_none() && !*asks && *name != "gateway";
+            let has_link = |end: &End| {
+                let of_process = matches!(&end.actor, Actor::Machine(other) if other.process == *process);
+                of_process && end.captured.is_some()
+            };
+            let is_dialled = |(_, of, dial): &(Instant, usize, Dial)| {
+                of == process && dial.to.to_string().starts_with("gateway")
+            };
+            let is_alone =
+                is_supervisor && !self.ends.iter().any(has_link) && !self.dials.iter().any(is_dialled);
+            let owes = todo.write || is_link || is_alone;
+            let peer = peer.map_or("nobody", |peer| &self.ends[peer].name);
+            assert!(
+                !owes || todo.wake_at.is_some(),
+                "deadlines: a machine of {name} (connected with {peer}) owes something and has none: {todo:?}"
+            );
+        }
+    }
+
+    /// # Panics
+    /// If a connection holds more than the bound that `gesher check` prints has for one.
+    fn check_memory(&self) {
+        for End { name, actor, .. } in &self.ends {
+            let Actor::Machine(machine) = actor else { continue };
+            let (input, output) = machine.conn.held();
+            // A link seals what it gathered at once: all that may wait, and one record more.
+            let most = (limits::RECEIVE_BUFFER_BYTES, limits::SEND_BUFFER_BYTES + limits::MESSAGE_BYTES_MAX);
+            assert!(
+                input <= most.0 && output <= most.1,
+                "memory: a connection of {name} holds {input} B unread and {output} B unsent, of {most:?}"
+            );
+        }
+    }
+
+    /// Whether something is on its way to a visitor, or the connection has ended.
+    pub(super) fn is_answered(&self, visitor: Visitor) -> bool {
+        let End { inbound, .. } = &self.ends[visitor.0];
+        inbound.bytes() > 0 || inbound.closed || self.ended(visitor).is_some()
+    }
+
+    /// How many bytes of what a visitor sent the gateway has read.
+    pub(super) fn taken(&self, visitor: Visitor) -> usize {
+        let unread = self.ends[visitor.0].peer.map_or(0, |peer| self.ends[peer].inbound.bytes());
+        match &self.ends[visitor.0].actor {
+            Actor::Visitor(state) => state.sent.saturating_sub(unread),
+            _ => 0,
         }
     }
 
@@ -959,9 +1095,8 @@ impl World {
         }
         for event in events {
             if let Some(referee) = &mut self.referee {
-                let by_stranger = end
-                    .and_then(|end| self.ends[end].peer)
-                    .is_some_and(|peer| self.ends[peer].captured.is_none());
+                let by_stranger =
+                    end.and_then(|end| self.ends[end].peer).is_some_and(|peer| !self.ends[peer].may_join);
                 referee.event(now, &self.processes[process].name, &event, by_stranger);
             }
             match event {
@@ -1001,6 +1136,7 @@ impl World {
         if host == "gateway" && gateway_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, self.link_delay, true);
             self.ends[end].captured = Some(Vec::new());
+            self.ends[end].may_join = true;
             self.accept(end, self.link_delay);
         } else if app_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, self.near_delay, true);
@@ -1034,7 +1170,11 @@ impl World {
     /// The gateway takes the connection whose other end is `caller`, or closes it.
     fn accept(&mut self, caller: usize, delay: Duration) {
         let process = self.process("gateway");
-        let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40_000);
+        let address = match &self.ends[caller].actor {
+            Actor::Machine(machine) => self.processes[machine.process].address,
+            _ => self.address,
+        };
+        let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, address)), 40_000);
         let state = &self.processes[process];
         let accepted =
             state.process.clone().accept(from).map(|machine| Conn::new(machine, state.outside.clone()));
@@ -1170,6 +1310,7 @@ impl World {
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
         bytes.drain(..count);
         state.unsent = bytes;
+        state.sent += count;
         if count > 0 {
             Pace::moved(&mut state.sends, now);
         }
@@ -1282,7 +1423,7 @@ impl Drop for World {
 impl End {
     fn new(name: String, peer: Option<usize>, delay: Duration, actor: Actor, asks: bool) -> Self {
         let (inbound, talk) = (Pipe::default(), Talk::default());
-        Self { name, peer, delay, inbound, actor, talk, asks, captured: None }
+        Self { name, peer, delay, inbound, actor, talk, asks, captured: None, may_join: false }
     }
 }
 
@@ -1303,7 +1444,7 @@ pub fn conversation(title: &str, seed: u64, link_ms: u64, run: impl Fn(&mut Worl
 }
 
 /// The keys of a world; deriving them takes a while, so each pair of secret and PIN is derived once.
-fn test_keys(secret: &str, pin: &str) -> Keys {
+pub(super) fn test_keys(secret: &str, pin: &str) -> Keys {
     static DERIVED: Mutex<BTreeMap<(String, String), Keys>> = Mutex::new(BTreeMap::new());
     let mut derived = DERIVED.lock().unwrap_or_else(PoisonError::into_inner);
     let derive = || {

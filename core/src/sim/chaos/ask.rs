@@ -116,6 +116,8 @@ pub(super) struct Ask {
     pub(super) expects: bool,
     /// It breaks this rule.
     pub(super) fault: Option<&'static Malformed>,
+    /// It has been at this gateway, which calls itself so, four times.
+    pub(super) via: Option<String>,
 }
 
 /// A request that is to be refused, and with what (docs/http.md).
@@ -130,7 +132,12 @@ pub(super) struct Malformed {
 impl Malformed {
     /// Whether its head is right, so that an app may get that.
     pub(super) fn reaches_apps(&self) -> bool {
-        self.text.ends_with("zz\r\n")
+        self.text.ends_with("zz\r\n") || self.text.ends_with("\nabc") || self.ends()
+    }
+
+    /// Whether the visitor sends no more after it.
+    pub(super) fn ends(&self) -> bool {
+        self.text.ends_with("fin")
     }
 }
 
@@ -138,7 +145,10 @@ const fn malformed(text: &'static str, status: u16) -> Malformed {
     Malformed { text, repeat: ("", 0), status }
 }
 
-const MALFORMED: [Malformed; 20] = [
+const MALFORMED: [Malformed; 23] = [
+    malformed("GET /{}/sized/1 HTTP/1.1\r\nHost:", 408),
+    malformed("POST /{}/sized/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc", 408),
+    malformed("POST /{}/sized/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfin", 400),
     malformed("GET /{}/sized/1 HTTP/1.1\nHost: a\n\n", 400),
     malformed("GET /{}/sized/1 HTTP/1.1\r\n\r\n", 400),
     malformed("GET /{}/sized/1 HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
@@ -184,6 +194,7 @@ impl Ask {
             closes: dice.chance(1, 16),
             expects: false,
             fault: None,
+            via: None,
         };
         if dice.chance(1, 24) {
             ask.fault = Some(&MALFORMED[dice.below(MALFORMED.len())]);
@@ -217,6 +228,22 @@ impl Ask {
         ask
     }
 
+    /// A request for a little.
+    pub(super) fn plain(tag: usize, method: &'static str) -> Self {
+        Self {
+            tag,
+            method,
+            kind: Kind::Sized,
+            size: 1_000,
+            upload: Upload::None,
+            http10: false,
+            closes: false,
+            expects: false,
+            fault: None,
+            via: None,
+        }
+    }
+
     /// How long the request's body is.
     pub(super) fn upload_bytes(&self) -> usize {
         match self.upload {
@@ -242,6 +269,9 @@ impl Ask {
             Upload::None => {}
             Upload::Sized(length) => head += &format!("Content-Length: {length}\r\n"),
             Upload::Chunked(_) => head += "Transfer-Encoding: chunked\r\n",
+        }
+        if let Some(via) = &self.via {
+            head += &format!("Via: {via}\r\n").repeat(4);
         }
         if self.expects {
             head += "Expect: 100-continue\r\n";

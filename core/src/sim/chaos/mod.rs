@@ -9,6 +9,7 @@ mod dice;
 mod model;
 mod reader;
 mod referee;
+mod rogue;
 mod scene;
 mod seen;
 

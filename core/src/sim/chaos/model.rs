@@ -14,6 +14,8 @@ use crate::sim::AppRequest;
 pub(super) struct Weather {
     /// Something went wrong in the last minute: a process, a link, an app.
     pub(super) troubled: bool,
+    /// Somebody who was to serve leaves in good order, or there is nobody: new requests may find nobody.
+    pub(super) leaving: bool,
     /// Some process has little memory: it may be busy.
     pub(super) scarce: bool,
     /// The longest body that the gateway takes.
@@ -37,6 +39,9 @@ fn promise(ask: &Ask, weather: &Weather) -> Promise {
     }
     if weather.body_max.is_some_and(|max| ask.upload_bytes() > max) {
         return Promise::Error(413);
+    }
+    if ask.via.is_some() {
+        return Promise::Error(508);
     }
     match ask.kind {
         Kind::Silent => Promise::Error(504),
@@ -135,6 +140,11 @@ impl Default for Answers {
 }
 
 impl Answers {
+    /// Whether an answer has begun to come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.part.is_some()
+    }
+
     /// Whether the connection carries bytes both ways.
     pub(super) fn is_tunnel(&self) -> bool {
         self.reader.is_tunnel()
@@ -229,9 +239,14 @@ impl Answers {
             Some("nosniff"),
             "request {tag}: whose answer is {head:?}"
         );
-        let may_fail = weather.troubled || weather.scarce && status == 503;
+        let may_fail = weather.troubled || (weather.scarce || weather.leaving) && status == 503;
         let allowed = match promise {
             Promise::Error(promised) if status == promised => true,
+            // Whichever comes first: a body that stalls, or an app that does.
+            Promise::Error(408) if status == 504 => true,
+            Promise::Error(_) if status == 413 && weather.body_max.is_some() => {
+                ask.fault.is_some_and(|fault| fault.reaches_apps())
+            }
             Promise::Broken if status == 502 => true,
             _ => match status {
                 502..=504 => may_fail,
@@ -294,8 +309,10 @@ impl Answers {
             seen.note("tunnel ended");
             return;
         }
-        let may_be_cut =
-            weather.troubled || weather.scarce || line.slow || promise(ask, weather) == Promise::Broken;
+        // A reset that says that a later response is broken overtakes what was not read of this one.
+        let mut waiting = asks[self.at..line.asked].iter().take(if is_fin { 1 } else { usize::MAX });
+        let breaks = waiting.any(|ask| promise(ask, weather) == Promise::Broken);
+        let may_be_cut = weather.troubled || weather.scarce || line.slow || breaks;
         let how = if self.reader.is_between() { "no answer" } else { "half an answer" };
         assert!(may_be_cut, "request {tag}: {how} although nothing was wrong: {ask:?} {line:?}");
         seen.note(format!("cut: {how}"));

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::seen::Seen;
-use crate::event::{Disconnect, Event};
+use crate::drive::{Close, Todo};
+use crate::event::{Disconnect, Event, Trouble};
 use crate::limits;
-use crate::time::Instant;
+use crate::time::{Instant, Why};
 
 /// See the module.
 #[derive(Default)]
@@ -15,6 +16,10 @@ pub(in crate::sim) struct Referee {
     /// Which signatures each run of a gateway took.
     signatures: BTreeSet<(usize, Vec<u8>)>,
     pub(super) seen: Seen,
+    /// What machines wished, by role: their deadline's reason, whether they read, and how they end.
+    states: BTreeMap<(&'static str, Option<Why>, bool, Option<&'static str>), u64>,
+    /// How much of each request's body its link has taken, by the request's tag.
+    pub(super) carried: BTreeMap<usize, usize>,
     /// When a link last ended otherwise than by a goodbye.
     pub(super) link_lost_at: Option<Instant>,
 }
@@ -24,6 +29,7 @@ struct Link {
     /// What the connector and what the gateway has sealed.
     sides: [Side; 2],
     streams: BTreeMap<u32, [Lane; 2]>,
+    tags: BTreeMap<u32, usize>,
     highest: u32,
 }
 
@@ -51,7 +57,7 @@ impl Referee {
     /// # Panics
     /// If it must not be.
     pub(in crate::sim) fn record(&mut self, link: usize, by_gateway: bool, plain: &[u8]) {
-        let Self { links, seen, .. } = self;
+        let Self { links, seen, carried, .. } = self;
         let link = links.entry(link).or_default();
         let side = &mut link.sides[usize::from(by_gateway)];
         let (sequence, mut rest) = plain.split_first_chunk().expect("a record has a sequence number");
@@ -64,8 +70,48 @@ impl Referee {
             let length = u32::from_be_bytes([0, a, b, c]) as usize;
             let (payload, after) = after.split_at_checked(length).expect("a frame is whole");
             rest = after;
-            link.frame(by_gateway, kind, u32::from_be_bytes(stream), payload, seen);
+            let id = u32::from_be_bytes(stream);
+            if kind == 1
+                && let Some(tag) = tag_of(payload)
+            {
+                link.tags.insert(id, tag);
+                if carried.insert(tag, 0).is_some() {
+                    seen.note("retry: on another connector");
+                }
+            }
+            if (by_gateway, kind) == (GATEWAY, 3)
+                && let Some(tag) = link.tags.get(&id)
+            {
+                *carried.entry(*tag).or_default() += payload.len();
+            }
+            link.frame(by_gateway, kind, id, payload, seen);
         }
+    }
+
+    /// What a machine wished.
+    pub(in crate::sim) fn state(&mut self, role: &'static str, todo: &Todo) {
+        let ends = match todo.close {
+            Some(Close::Reset) => Some("resets"),
+            Some(Close::Quietly) => Some("closes"),
+            None if todo.shutdown => Some("half-closes"),
+            None => None,
+        };
+        *self.states.entry((role, todo.wake_at.map(|(_, why)| why), todo.read, ends)).or_default() += 1;
+    }
+
+    /// All that was seen.
+    pub(super) fn all_seen(&self) -> Seen {
+        let mut seen = self.seen.clone();
+        for ((role, why, reads, ends), count) in &self.states {
+            let what = match (ends, why) {
+                (Some(ends), _) => (*ends).to_owned(),
+                (None, Some(why)) => format!("waits for {why:?}").to_lowercase(),
+                (None, None) => "waits".to_owned(),
+            };
+            let reads = if *reads || ends.is_some() { "" } else { ", reads nothing" };
+            seen.note_times(format!("{role} {what}{reads}"), *count);
+        }
+        seen
     }
 
     /// # Panics
@@ -84,6 +130,10 @@ impl Referee {
                 let status = log.status.map_or("none".to_owned(), |status| status.to_string());
                 let trouble = log.trouble.map_or("well", |trouble| trouble.as_str());
                 seen.note(format!("request: {status}, {trouble}"));
+                let is_safe = matches!(&log.method[..], b"GET" | b"HEAD" | b"OPTIONS");
+                if log.trouble == Some(Trouble::LinkLost) {
+                    seen.note(if is_safe { "retry: nobody left" } else { "retry: forbidden" });
+                }
             }
             Event::Joined { replaced, .. } => {
                 assert!(!by_stranger, "a connection that is no connector's joined");
@@ -114,6 +164,12 @@ impl Referee {
             Event::Peers(_) => seen.note("peers"),
         }
     }
+}
+
+/// The tag in the target of a request's head.
+fn tag_of(payload: &[u8]) -> Option<usize> {
+    let text = String::from_utf8_lossy(&payload[..payload.len().min(60)]);
+    text.split('/').nth(1)?.parse().ok()
 }
 
 const CONNECTOR: bool = false;

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::ask::{Ask, Body, Kind, parse_target, pattern, serve};
+use super::ask::{Ask, Body, Kind, Upload, parse_target, pattern, serve};
 use super::dice::Dice;
 use super::model::{Answers, Line, Weather, check_delivery, deliveries_max};
 use super::referee::Referee;
+use super::rogue::{DEEDS, Rogue};
 use super::seen::Seen;
+use crate::limits;
+use crate::sim::world::test_keys;
 use crate::sim::{Joiner, LinkTrouble, Sealing, Visitor, Way, World};
 use crate::time::Instant;
 
@@ -30,8 +33,14 @@ pub(super) struct Scene {
     pin: &'static str,
     gateways: usize,
     troubled_at: Option<Instant>,
-    /// Links that were tampered with, and when.
-    tampered: Vec<(usize, Instant)>,
+    /// When somebody last left in good order, or was not there.
+    left_at: Option<Instant>,
+    rogues: Vec<Rogue>,
+    /// What somebody on the way has of joins.
+    captures: Vec<Vec<u8>>,
+    strangers: usize,
+    /// Links that were tampered with, by the end that gets it.
+    tampered: Vec<usize>,
     /// How far each delivery to an app was looked at.
     looked_at: BTreeMap<(usize, usize), (usize, bool)>,
     deliveries: BTreeMap<usize, usize>,
@@ -56,6 +65,8 @@ struct Slot {
     alive: bool,
     frozen: bool,
     up: bool,
+    /// Its connector is gone.
+    left: bool,
 }
 
 /// A visitor.
@@ -101,6 +112,12 @@ enum Move {
     DrainGateway,
     FreezeGateway,
     ClockStep,
+    GatewayClockStep,
+    Loop,
+    Replay,
+    Rogue,
+    Burglars,
+    AskStats,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +167,10 @@ impl Scene {
             pin: PINS[0],
             gateways: 0,
             troubled_at: None,
+            left_at: None,
+            rogues: Vec::new(),
+            captures: Vec::new(),
+            strangers: 0,
             tampered: Vec::new(),
             looked_at: BTreeMap::new(),
             deliveries: BTreeMap::new(),
@@ -159,7 +180,14 @@ impl Scene {
         for number in 1..=connectors {
             let app = format!("app-{number}");
             scene.world.start_app(&app, serve);
-            scene.slots.push(Slot { app, connector: String::new(), alive: false, frozen: false, up: true });
+            scene.slots.push(Slot {
+                app,
+                connector: String::new(),
+                alive: false,
+                frozen: false,
+                up: true,
+                left: true,
+            });
             scene.start_connector(number - 1);
         }
         scene.run(2_000);
@@ -193,7 +221,7 @@ impl Scene {
             Some(bytes) => config.memory(bytes).expect("enough"),
             None => config,
         });
-        (state.connector, state.alive, state.frozen) = (name, true, false);
+        (state.connector, state.alive, state.frozen, state.left) = (name, true, false, false);
     }
 
     // ---- what happens ----------------------------------------------------------------------------------------------
@@ -228,10 +256,20 @@ impl Scene {
             (2, Move::AppUp),
             (1, Move::AppIsSlow),
             (1, Move::ClockStep),
+            (1, Move::Loop),
+            (2, Move::Replay),
+            (3, Move::Rogue),
+            (1, Move::Burglars),
+            (2, Move::AskStats),
         ];
         moves.extend(waits);
         if gateway {
-            moves.extend([(1, Move::KillGateway), (1, Move::DrainGateway), (1, Move::FreezeGateway)]);
+            moves.extend([
+                (1, Move::KillGateway),
+                (1, Move::DrainGateway),
+                (1, Move::FreezeGateway),
+                (1, Move::GatewayClockStep),
+            ]);
         }
         let troubles = [
             Trouble::Flip,
@@ -243,7 +281,11 @@ impl Scene {
             Trouble::Clog,
             Trouble::Forget,
         ];
-        moves.extend(troubles.map(|trouble| (1, Move::Link(trouble))));
+        moves.extend(troubles.map(|trouble| {
+            let is_subtle =
+                matches!(trouble, Trouble::Flip | Trouble::Repeat | Trouble::Drop | Trouble::Reorder);
+            (if is_subtle { 2 } else { 1 }, Move::Link(trouble))
+        }));
         moves
     }
 
@@ -276,13 +318,16 @@ impl Scene {
                 if let Some(slot) = self.slot(|slot| slot.alive) {
                     self.trouble("a connector is killed");
                     self.slots[slot].alive = false;
+                    self.slots[slot].left = true;
                     self.world.kill(&self.slots[slot].connector);
                 }
             }
             Move::DrainConnector => {
                 if let Some(slot) = self.slot(|slot| slot.alive && !slot.frozen) {
-                    self.trouble("a connector is drained");
+                    self.seen.note("trouble: a connector is drained");
+                    self.left_at = Some(self.world.now());
                     self.slots[slot].alive = false;
+                    self.slots[slot].left = true;
                     self.world.drain(&self.slots[slot].connector);
                 }
             }
@@ -344,6 +389,31 @@ impl Scene {
                 self.world.set_frozen("gateway", false);
                 self.trouble("the gateway goes on");
             }
+            Move::GatewayClockStep => {
+                self.trouble("the gateway's clock steps");
+                let secs = self.dice.pick(&[-3_600, -20, 0, 20, 3_600]);
+                self.world.set_skew("gateway", secs);
+            }
+            Move::Loop => self.loop_back(),
+            Move::Replay => self.replay(),
+            Move::Rogue if !self.world.is_alive("gateway") => {}
+            Move::Rogue => {
+                self.trouble("a rogue joins");
+                let deed = self.dice.pick(&DEEDS);
+                let seed = self.dice.below(usize::MAX) as u64;
+                let keys = test_keys(Joiner::default().secret, self.pin);
+                let now = self.world.civil_now("gateway");
+                self.world.set_address(50);
+                self.rogues.push(Rogue::new(deed, seed, &keys, now, &mut self.world));
+                self.world.set_address(1);
+                self.seen.note(format!("rogue {deed:?}"));
+            }
+            Move::Burglars => self.burglars(),
+            Move::AskStats => {
+                if let Some(slot) = self.slot(|slot| slot.alive && !slot.frozen) {
+                    self.world.ask_stats(&self.slots[slot].connector);
+                }
+            }
             Move::ClockStep => {
                 if let Some(slot) = self.slot(|slot| slot.alive) {
                     self.trouble("a clock steps");
@@ -400,13 +470,78 @@ impl Scene {
             Trouble::Clog => LinkTrouble::Clog,
             Trouble::Forget => LinkTrouble::Forget,
         };
+        if matches!(
+            trouble,
+            Trouble::Flip | Trouble::Repeat | Trouble::Drop | Trouble::Reorder | Trouble::Cut
+        ) {
+            // What was just asked is on its way then.
+            self.run(1);
+        }
         let link = self.world.joined_link(&self.slots[slot].connector, way);
         if self.world.try_trouble(&self.slots[slot].connector, deed) {
             self.trouble(&format!("a link: {trouble:?}").to_lowercase());
             let changes =
                 matches!(trouble, Trouble::Flip | Trouble::Repeat | Trouble::Drop | Trouble::Reorder);
-            self.tampered.extend(link.filter(|_| changes).map(|end| (end, self.world.now())));
+            self.tampered.extend(link.filter(|_| changes));
         }
+    }
+
+    /// A request that has been here before.
+    fn loop_back(&mut self) {
+        let heads = self.slots.iter().flat_map(|slot| self.world.requests(&slot.app).last());
+        let vias = heads.filter_map(|request| {
+            request.head.split("\r\n").find_map(|line| line.strip_prefix("Via: ")).map(str::to_owned)
+        });
+        let Some(via) = vias.last() else { return };
+        // It knows itself by a name that it drew at its start.
+        if self.gateways == 1 {
+            let tag = self.asks.len() + 1;
+            let ask = Ask { via: Some(via), ..Ask::plain(tag, "GET") };
+            self.asks.insert(tag, ask.clone());
+            self.call(vec![ask], false);
+        }
+    }
+
+    /// Somebody who listened sends what he has of a join, whole.
+    fn replay(&mut self) {
+        for slot in &self.slots {
+            if slot.alive && self.captures.len() < 8 {
+                self.captures.extend(self.world.try_captured(&slot.connector));
+            }
+        }
+        if self.captures.is_empty() {
+            return;
+        }
+        let place = self.dice.below(self.captures.len());
+        self.seen.note("trouble: a join is replayed");
+        self.strangers += 1;
+        self.world.set_address(100 + (self.strangers % 100) as u8);
+        let stranger = self.world.visit();
+        self.world.set_address(1);
+        let bytes = self.captures[place].clone();
+        self.world.send(stranger, bytes);
+    }
+
+    /// Several try to get in without the PIN, or without the secret.
+    fn burglars(&mut self) {
+        let joiner = if self.dice.chance(1, 2) {
+            self.seen.note("trouble: wrong PINs");
+            Joiner { pin: "WR2NG", ..Joiner::default() }
+        } else {
+            self.seen.note("trouble: wrong secrets");
+            Joiner { secret: "another secret", pin: self.pin, ..Joiner::default() }
+        };
+        self.world.set_address(99);
+        for _ in 0..self.dice.between(1, 14) {
+            self.started += 1;
+            self.world.start_connector_as(
+                joiner,
+                &format!("burglar-{}", self.started),
+                "nowhere",
+                |config| config,
+            );
+        }
+        self.world.set_address(1);
     }
 
     fn slot(&mut self, fits: impl Fn(&Slot) -> bool) -> Option<usize> {
@@ -485,7 +620,10 @@ impl Scene {
             world.send(caller.visitor, [ask.head(), ask.body(dice)].concat());
             caller.asked += 1;
             caller.since = world.now();
-            if ask.fault.is_some() {
+            if let Some(fault) = ask.fault {
+                if fault.ends() {
+                    world.send_end(caller.visitor);
+                }
                 caller.asks.truncate(caller.asked);
             }
         }
@@ -505,34 +643,39 @@ impl Scene {
     // ---- time and checks -------------------------------------------------------------------------------------------
 
     fn run(&mut self, ms: u64) {
+        let rogues_before = self.rogues.iter().any(|rogue| rogue.is_there(&self.world));
         self.world.run_ms(ms);
-        let is_well = |slot: &Slot| slot.alive && !slot.frozen && slot.up;
-        if !self.slots.iter().all(is_well) {
-            self.troubled_at = Some(self.world.now());
+        let now = self.world.now();
+        if self.slots.iter().any(|slot| slot.left) {
+            self.left_at = Some(now);
+        }
+        let is_unwell = |slot: &Slot| slot.frozen && slot.alive || !slot.up;
+        if self.slots.iter().any(is_unwell) || rogues_before {
+            self.troubled_at = Some(now);
         }
     }
 
     fn weather(&self, since: Instant) -> Weather {
-        let lost_at = self.world.referee.as_ref().and_then(|referee| referee.link_lost_at);
         let is_near = |at: Option<Instant>| at.is_some_and(|at| at + AFTERMATH >= since);
         let Options { gateway_memory, connector_memory, body_max, .. } = self.options;
         let scarce = gateway_memory.is_some() || connector_memory.is_some();
-        if is_near(lost_at) {
-            assert!(is_near(self.troubled_at), "a link ended that nobody had troubled");
-        }
-        Weather { troubled: is_near(self.troubled_at), scarce, body_max }
+        let leaving = is_near(self.left_at);
+        Weather { leaving, troubled: is_near(self.troubled_at), scarce, body_max }
     }
 
     fn check(&mut self) {
+        let now = self.world.unix_now();
+        for rogue in &mut self.rogues {
+            rogue.go_on(now, &mut self.world, &mut self.seen);
+        }
         for place in 0..self.callers.len() {
             self.check_caller(place);
             self.go_on(place);
         }
         self.check_apps();
-        let now = self.world.now();
-        for (end, at) in &self.tampered {
-            let goes_on = self.world.is_held(*end) && *at + AFTERMATH < now;
-            assert!(!goes_on, "a link goes on although its bytes were changed on the way");
+        if let Some(lost_at) = self.world.referee.as_ref().and_then(|referee| referee.link_lost_at) {
+            let is_near = self.troubled_at.is_some_and(|at| at + AFTERMATH >= lost_at);
+            assert!(is_near, "a link ended that nobody had troubled");
         }
     }
 
@@ -556,11 +699,30 @@ impl Scene {
         let caller = &mut self.callers[place];
         let bytes = self.world.received(caller.visitor);
         caller.answers.received(&bytes, &caller.asks, line, &weather, &mut self.seen);
+        self.check_held(place);
+        let caller = &mut self.callers[place];
         caller.over = caller.left;
         if line.ended.is_some() && !caller.left {
             caller.over = true;
             caller.answers.ended(&caller.asks, line, &weather, &mut self.seen);
         }
+    }
+
+    /// Of a body that a visitor sends the gateway holds what its mailbox and its buffers may hold, and no more.
+    fn check_held(&self, place: usize) {
+        let Caller { visitor, asks, asked: 1, orphaned: false, left: false, .. } = &self.callers[place]
+        else {
+            return;
+        };
+        let (Some(ask), Some(referee)) = (asks.first(), &self.world.referee) else { return };
+        let (Upload::Sized(_), Some(carried)) = (ask.upload, referee.carried.get(&ask.tag)) else { return };
+        let body_taken = self.world.taken(*visitor).saturating_sub(ask.head().len());
+        let held = body_taken.saturating_sub(*carried);
+        let most = limits::MAILBOX_BYTES + limits::RECEIVE_BUFFER_BYTES;
+        // Once it is answered the rest is read and thrown away.
+        let answers = &self.callers[place].answers;
+        let is_stopped = answers.at > 0 || answers.has_begun() || self.world.is_answered(*visitor);
+        assert!(is_stopped || held <= most, "memory: {held} B of request {} are held, of {most} B", ask.tag);
     }
 
     fn check_apps(&mut self) {
@@ -604,6 +766,9 @@ impl Scene {
             self.world.set_app_up(&self.slots[slot].app, true);
             self.world.set_app_dial_ms(&self.slots[slot].app, 0);
         }
+        for rogue in &self.rogues {
+            self.world.leave(rogue.visitor);
+        }
         for caller in &self.callers {
             self.world.set_reading(caller.visitor, true);
             self.world.read_slowly(caller.visitor, usize::MAX, 1);
@@ -620,6 +785,9 @@ impl Scene {
                 answers.is_served(asks, line);
             }
         }
+        for end in &self.tampered {
+            assert!(!self.world.is_held(*end), "a link goes on although its bytes were changed on the way");
+        }
         self.check_fresh();
         self.world.come_to_rest();
     }
@@ -630,17 +798,7 @@ impl Scene {
         let first = self.callers.len();
         for _ in 0..self.slots.len() {
             let tag = self.asks.len() + 1;
-            let ask = Ask {
-                method: "POST",
-                kind: Kind::Sized,
-                size: 1_000,
-                upload: super::ask::Upload::None,
-                http10: false,
-                closes: false,
-                expects: false,
-                fault: None,
-                tag,
-            };
+            let ask = Ask::plain(tag, "POST");
             self.asks.insert(tag, ask.clone());
             self.call(vec![ask], false);
             self.run(3_000);
@@ -663,7 +821,7 @@ impl Scene {
     pub(super) fn seen(&mut self) -> Seen {
         let mut seen = std::mem::take(&mut self.seen);
         if let Some(referee) = &self.world.referee {
-            seen.add(&referee.seen);
+            seen.add(&referee.all_seen());
         }
         seen
     }

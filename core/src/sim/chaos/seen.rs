@@ -14,6 +14,10 @@ impl Seen {
         *self.0.entry(what.into()).or_default() += 1;
     }
 
+    pub(super) fn note_times(&mut self, what: String, times: u64) {
+        *self.0.entry(what).or_default() += times;
+    }
+
     /// How often this was seen.
     pub fn count(&self, what: &str) -> u64 {
         self.0.get(what).copied().unwrap_or(0)
