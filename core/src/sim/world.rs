@@ -132,6 +132,8 @@ struct ProcessState {
     frozen: bool,
     address: u8,
     is_at_rest: Box<dyn Fn() -> bool>,
+    /// How much memory its exchanges hold, in bytes.
+    lent: Box<dyn Fn() -> usize>,
     connector: Option<Arc<ConnectorHub>>,
 }
 
@@ -299,7 +301,9 @@ impl World {
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
+        let pool = hub.pool.clone();
         let process = self.add_process("gateway", hub, is_at_rest, sealed);
+        self.processes[process].lent = Box::new(move || pool.used());
         self.processes[process].outside.skew_secs.store(skew_secs, Ordering::Relaxed);
     }
 
@@ -332,6 +336,8 @@ impl World {
             move || hub.is_at_rest()
         });
         let process = self.add_process(name, hub.clone(), is_at_rest, sealed);
+        let pool = hub.pool.clone();
+        self.processes[process].lent = Box::new(move || pool.used());
         self.processes[process].connector = Some(hub.clone());
         let state = &self.processes[process];
         state.outside.skew_secs.store(joiner.skew_secs, Ordering::Relaxed);
@@ -436,6 +442,20 @@ impl World {
         self.processes.iter().any(|state| state.name == name && state.alive)
     }
 
+    /// How much memory the exchanges of a process hold, in bytes.
+    pub(super) fn lent(&self, name: &str) -> usize {
+        (self.processes[self.process(name)].lent)()
+    }
+
+    /// Whether a connector has ended by itself, as one that gives up does.
+    pub(super) fn has_ended(&self, connector: &str) -> bool {
+        let process = self.process(connector);
+        !self.ends.iter().any(|end| {
+            let is_of_process = matches!(&end.actor, Actor::Machine(machine) if machine.process == process);
+            is_of_process && end.peer.is_none() && !end.asks
+        })
+    }
+
     /// A process stands still (SIGSTOP), or goes on.
     pub fn set_frozen(&mut self, name: &str, frozen: bool) {
         self.note_trouble(&format!("{name} {}", if frozen { "stands still" } else { "goes on" }));
@@ -467,6 +487,7 @@ impl World {
             frozen: false,
             address: self.address,
             is_at_rest,
+            lent: Box::new(|| 0),
             connector: None,
         });
         self.processes.len() - 1
@@ -683,13 +704,15 @@ impl World {
         self.ends[link].captured.clone().unwrap_or_default()
     }
 
-    /// The end of a connector's newest link to which bytes go this way, if its gateway took the join.
+    /// The end of a connector's newest link to which bytes go this way, if what was last sent this way is a record.
     pub(super) fn joined_link(&self, connector: &str, way: Way) -> Option<usize> {
-        let link = self.newest_link(connector).filter(|link| self.ends[*link].talk.is_link)?;
-        match way {
-            Way::ToConnector => Some(link),
-            Way::ToGateway => self.ends[link].peer,
-        }
+        let link = self.newest_link(connector)?;
+        let gateway = self.ends[link].peer?;
+        let (end, by_gateway) = match way {
+            Way::ToConnector => (link, true),
+            Way::ToGateway => (gateway, false),
+        };
+        self.referee.as_ref().is_some_and(|referee| referee.has_greeted(gateway, by_gateway)).then_some(end)
     }
 
     /// Whether somebody still holds this end of a connection.
@@ -736,7 +759,7 @@ impl World {
         if !self.ragged {
             return self.io_bytes_max;
         }
-        let max = if self.rng.next_u32() % SOME == 0 { 16 } else { self.io_bytes_max };
+        let max = if self.rng.next_u32().is_multiple_of(SOME) { 16 } else { self.io_bytes_max };
         1 + self.rng.next_u32() as usize % max
     }
 
@@ -991,7 +1014,8 @@ impl World {
             };
             let is_alone =
                 is_supervisor && !self.ends.iter().any(has_link) && !self.dials.iter().any(is_dialled);
-            let owes = todo.write || is_link || is_alone;
+            let is_refused = peer.is_none() && *asks;
+            let owes = (todo.write && !is_refused) || is_link || is_alone;
             let peer = peer.map_or("nobody", |peer| &self.ends[peer].name);
             assert!(
                 !owes || todo.wake_at.is_some(),

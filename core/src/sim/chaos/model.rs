@@ -96,6 +96,7 @@ pub(super) fn check_delivery(ask: &Ask, request: &AppRequest, from: usize) {
 }
 
 /// The requests of one connection, and what came back so far.
+#[derive(Default)]
 pub(super) struct Answers {
     reader: Reader,
     /// Which request is answered next.
@@ -131,12 +132,6 @@ pub(super) struct Line {
     pub(super) tunnelled: (usize, bool),
     /// How many requests were sent.
     pub(super) asked: usize,
-}
-
-impl Default for Answers {
-    fn default() -> Self {
-        Self { reader: Reader::default(), at: 0, part: None, closing: false, echoed: 0, answered_by_apps: 0 }
-    }
 }
 
 impl Answers {

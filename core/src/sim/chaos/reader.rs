@@ -90,12 +90,12 @@ impl Reader {
                 self.state = State::Head;
                 Ok(Some(Item::Whole))
             }
-            State::Sized(left) => Ok(self.body(left, |left| State::Sized(left))),
+            State::Sized(left) => Ok(self.body(left, State::Sized)),
             State::Chunk(0) => {
                 self.state = State::ChunkEnd;
                 self.next(method)
             }
-            State::Chunk(left) => Ok(self.body(left, |left| State::Chunk(left))),
+            State::Chunk(left) => Ok(self.body(left, State::Chunk)),
             State::ChunkEnd => match self.line()? {
                 None => Ok(None),
                 Some(line) if line.is_empty() => {

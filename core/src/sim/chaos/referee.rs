@@ -17,7 +17,7 @@ pub(in crate::sim) struct Referee {
     signatures: BTreeSet<(usize, Vec<u8>)>,
     pub(super) seen: Seen,
     /// What machines wished, by role: their deadline's reason, whether they read, and how they end.
-    states: BTreeMap<(&'static str, Option<Why>, bool, Option<&'static str>), u64>,
+    states: BTreeMap<State, u64>,
     /// How much of each request's body its link has taken, by the request's tag.
     pub(super) carried: BTreeMap<usize, usize>,
     /// When a link last ended otherwise than by a goodbye.
@@ -39,6 +39,9 @@ struct Side {
     said_hello: bool,
     said_go_away: bool,
 }
+
+/// A role, a deadline's reason, whether it reads, and how it ends.
+type State = (&'static str, Option<Why>, bool, Option<&'static str>);
 
 /// One direction of a stream, by who sends.
 #[derive(Default)]
@@ -86,6 +89,11 @@ impl Referee {
             }
             link.frame(by_gateway, kind, id, payload, seen);
         }
+    }
+
+    /// Whether this side of a link has sealed its first record.
+    pub(in crate::sim) fn has_greeted(&self, link: usize, by_gateway: bool) -> bool {
+        self.links.get(&link).is_some_and(|link| link.sides[usize::from(by_gateway)].said_hello)
     }
 
     /// What a machine wished.
