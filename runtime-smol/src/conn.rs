@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::mem;
+use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -21,14 +22,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use async_io::Timer;
-use gesher_core::drive::{Close, Conn, Todo};
+use async_io::{Async, Timer};
+use gesher_core::drive::{Close, Conn, Place, Start, Todo};
 use gesher_core::limits;
 use gesher_core::machine::Machine;
 
-use crate::dial::Dialling;
+use crate::dial::{Dialling, dial};
+use crate::flag::Flag;
 use crate::socket::Socket;
-use crate::world::{Place, Role, World};
+use crate::tasks::{Tasks, World};
 
 /// What one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -40,19 +42,11 @@ thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
-/// How a connection begins.
-pub(crate) enum Start {
-    /// Without a socket, for good.
-    Supervisor,
-    Dialling(Dialling),
-    Connected(Socket),
-}
-
 /// A connection whose panics stay its own.
 pub(crate) struct Contained(Option<Connection>);
 
 impl Contained {
-    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start) -> Self {
+    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
         Self(Some(Connection::new(world, machine, start)))
     }
 
@@ -106,7 +100,8 @@ struct Connection {
     fires_at: Option<Instant>,
     /// What was done this turn, in bytes.
     work: usize,
-    place: Place,
+    flag: Arc<Flag>,
+    place: Place<Tasks>,
 }
 
 /// What is known of the input in the kernel.
@@ -122,15 +117,21 @@ enum Input {
 }
 
 impl Connection {
-    fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start) -> Self {
-        let (role, socket, dialling) = match start {
-            Start::Supervisor => (Role::Supervisor, Socket::Nowhere, None),
-            Start::Dialling(dialling) => (Role::Dialling, Socket::Nowhere, Some(dialling)),
-            Start::Connected(socket) => (Role::Connected, socket, None),
-        };
-        let place = Place::new(Arc::clone(&world), machine.port(), role);
+    fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
+        let flag = Arc::default();
+        let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&flag), &start);
+        let mut conn = Conn::new(machine, world);
+        let (mut socket, mut dialling) = (Socket::Nowhere, None);
+        match start {
+            Start::Supervisor => {}
+            Start::Dial(to, timeout) => dialling = Some(dial(to, timeout)),
+            Start::Accepted(stream) => match Async::new(stream) {
+                Ok(stream) => socket = Socket::Tcp(stream),
+                Err(_) => conn.broke(),
+            },
+        }
         Self {
-            conn: Conn::new(machine, world),
+            conn,
             socket,
             dialling,
             todo: Todo::default(),
@@ -142,18 +143,19 @@ impl Connection {
             timer: Timer::never(),
             fires_at: None,
             work: 0,
+            flag,
             place,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.place.flag.register(cx.waker());
+        self.flag.register(cx.waker());
         if self.dialling.is_some() && ready!(self.poll_dial(cx)).is_break() {
             return Poll::Ready(());
         }
         self.work = 0;
         loop {
-            if self.place.flag.lower() | mem::take(&mut self.due) {
+            if self.flag.lower() | mem::take(&mut self.due) {
                 self.todo = self.conn.advance();
             }
             self.due = self.write() | self.shut_down() | self.read();
@@ -177,7 +179,7 @@ impl Connection {
     fn poll_dial(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<()>> {
         let Some(dialling) = &mut self.dialling else { return Poll::Ready(ControlFlow::Continue(())) };
         match dialling.as_mut().poll(cx) {
-            Poll::Pending if self.place.world.gives_up_dials() => Poll::Ready(ControlFlow::Break(())),
+            Poll::Pending if self.place.world().gives_up_dials() => Poll::Ready(ControlFlow::Break(())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(socket)) => {
                 self.socket = socket;
@@ -259,7 +261,7 @@ impl Connection {
 
     /// Waits until something can be done.
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut ready = self.place.flag.is_raised();
+        let mut ready = self.flag.is_raised();
         let watched = matches!(self.input, Input::Unknown | Input::Drained);
         if watched && self.socket.poll_readable(cx).is_ready() {
             self.input = Input::Waiting;
@@ -278,7 +280,7 @@ impl Connection {
     /// Whether the timer fired; sets it if the machine's deadline is earlier.
     fn is_time(&mut self, cx: &mut Context<'_>) -> bool {
         if let Some((at, _)) = self.todo.wake_at
-            && let Some(at) = self.place.world.instant(at)
+            && let Some(at) = self.place.world().carrier().clock.instant(at)
             && self.fires_at.is_none_or(|fires_at| at < fires_at)
         {
             self.timer.set_at(at);

@@ -9,7 +9,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::Poll;
@@ -17,10 +17,10 @@ use std::time::Duration;
 
 use async_io::{Async, Timer};
 use gesher_core::machine::{DialFault, Endpoint};
+use gesher_runtime_std::system::{connected, fault_of, more_telling, resolve, without_resolver};
 use smol::future;
-use socket2::SockRef;
 
-use crate::socket::{Socket, prepare};
+use crate::socket::Socket;
 
 /// The head start of an address before the next (RFC 8305, 8).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -42,23 +42,15 @@ pub(crate) fn dial(to: Endpoint, timeout: Duration) -> Dialling {
 
 async fn open(to: Endpoint) -> Result<Socket, DialFault> {
     match to {
-        Endpoint::Tcp { host, port } => first_to_answer(resolve(host, port).await?).await.map(Socket::Tcp),
+        Endpoint::Tcp { host, port } => first_to_answer(addresses(host, port).await?).await.map(Socket::Tcp),
         Endpoint::Unix { path } => open_unix(&path).await.map(Socket::Unix),
     }
 }
 
-async fn resolve(host: String, port: u16) -> Result<Vec<SocketAddr>, DialFault> {
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
-    }
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![(address, port).into()]);
-    }
-    match smol::unblock(move || (host.as_str(), port).to_socket_addrs()).await {
-        Ok(addresses) => Ok(addresses.collect()),
-        // What the resolver itself says has no number; what the system says to the resolver has.
-        Err(error) if error.raw_os_error().is_none() => Err(DialFault::NoSuchName),
-        Err(_) => Err(DialFault::Unreachable),
+async fn addresses(host: String, port: u16) -> Result<Vec<SocketAddr>, DialFault> {
+    match without_resolver(&host, port) {
+        Some(addresses) => Ok(addresses),
+        None => smol::unblock(move || resolve(&host, port)).await,
     }
 }
 
@@ -77,8 +69,7 @@ async fn first_to_answer(addresses: Vec<SocketAddr>) -> Result<Async<TcpStream>,
                     false
                 }
                 Poll::Ready(Err(error)) => {
-                    // That nothing listens says more than that there is no way.
-                    fault = fault.filter(|known| *known == DialFault::Refused).or(Some(fault_of(&error)));
+                    fault = Some(more_telling(fault, &error));
                     false
                 }
                 Poll::Pending => true,
@@ -108,11 +99,7 @@ async fn first_to_answer(addresses: Vec<SocketAddr>) -> Result<Async<TcpStream>,
 
 async fn connect(address: SocketAddr) -> io::Result<Async<TcpStream>> {
     let socket = Async::<TcpStream>::connect(address).await?;
-    // A free port of this machine may be chosen as our own, and TCP then connects it to itself (RFC 9293, 3.5).
-    if socket.get_ref().local_addr()? == socket.get_ref().peer_addr()? {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    prepare(&SockRef::from(socket.get_ref()));
+    connected(socket.get_ref())?;
     Ok(socket)
 }
 
@@ -124,23 +111,14 @@ async fn open_unix(path: &str) -> Result<Async<UnixStream>, DialFault> {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 Timer::after(UNIX_BACKLOG_WAIT).await;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DialFault::Refused),
             Err(error) => return Err(fault_of(&error)),
         }
     }
 }
 
-fn fault_of(error: &io::Error) -> DialFault {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => DialFault::Refused,
-        io::ErrorKind::TimedOut => DialFault::TimedOut,
-        _ => DialFault::Unreachable,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{Ipv4Addr, TcpListener};
 
     use socket2::{Domain, Type};
 

@@ -1,23 +1,13 @@
-//! The sockets of connections, and how all of them are set up.
+//! The sockets of connections.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use async_io::Async;
-use socket2::{SockRef, TcpKeepalive};
-
-/// A peer that is gone without a word is found out after a minute and a half.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(3);
-
-/// Beyond this, what waits, waits with us, where heads overtake bodies.
-#[cfg(target_os = "linux")]
-const UNSENT_BYTES: u32 = 128 * 1024;
+use gesher_runtime_std::system::resets;
+use socket2::SockRef;
 
 /// What a connection's bytes go through.
 pub(crate) enum Socket {
@@ -58,7 +48,7 @@ impl Socket {
     /// Makes the close that follows a reset (RST); unix sockets have none.
     pub(crate) fn reset(&self) {
         if let Socket::Tcp(socket) = self {
-            let _ = SockRef::from(socket.get_ref()).set_linger(Some(Duration::ZERO));
+            resets(&SockRef::from(socket.get_ref()));
         }
     }
 
@@ -87,13 +77,4 @@ impl Socket {
             Socket::Nowhere => Poll::Pending,
         }
     }
-}
-
-/// Sets what all TCP sockets have in common; what is accepted inherits it from its listener. A system that lacks one
-/// of these works without.
-pub(crate) fn prepare(socket: &SockRef<'_>) {
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&KEEPALIVE);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
 }

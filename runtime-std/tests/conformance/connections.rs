@@ -12,7 +12,8 @@ use gesher_core::machine::{End, Lost, PortId, Want};
 use gesher_core::time::Why;
 use socket2::SockRef;
 
-use crate::toys::{PATIENCE, READ, Toys, echo, ending, script, start};
+use super::toys::{PATIENCE, READ, Toys, echo, ending, script, start, start_all};
+use crate::runtime::Options;
 
 /// Bytes that show where they belong.
 fn pattern(count: usize) -> Vec<u8> {
@@ -51,6 +52,52 @@ fn many_connections_are_served_at_once() {
         stream.read_exact(&mut back).unwrap();
         assert_eq!(back, *format!("{number:04}").as_bytes());
     }
+}
+
+#[test]
+fn thousands_of_short_connections_are_served_and_end() {
+    const EACH: usize = 250;
+    const AT_ONCE: usize = 8;
+    let (toys, news) = Toys::new(echo);
+    let running = start(toys);
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                for _ in 0..EACH {
+                    let mut stream = running.connect();
+                    stream.write_all(b"short").unwrap();
+                    stream.shutdown(Shutdown::Write).unwrap();
+                    let mut back = String::new();
+                    stream.read_to_string(&mut back).unwrap();
+                    assert_eq!(back, "short");
+                }
+            });
+        }
+    });
+    assert!((0..AT_ONCE * EACH).all(|_| news.lost() == Lost::Ended));
+}
+
+#[test]
+fn more_connections_than_there_may_be_are_closed_at_once() {
+    let (toys, news) = Toys::new(echo);
+    let options = Options { connections_max: Some(2), signals: false, ..Options::default() };
+    let running = start_all([toys], options);
+    let mut streams = [running.connect(), running.connect()];
+    for stream in &mut streams {
+        stream.write_all(b"ping").unwrap();
+        stream.read_exact(&mut [0; 4]).unwrap();
+    }
+    assert_eq!(running.connect().read(&mut [0]).unwrap(), 0);
+    let [first, mut second] = streams;
+    drop(first);
+    assert_eq!(news.lost(), Lost::Ended);
+    // The machine heard of its end; its place may be free a moment later.
+    let mut third = running.connect();
+    while third.write_all(b"ping").and_then(|()| third.read_exact(&mut [0; 4])).is_err() {
+        third = running.connect();
+    }
+    second.write_all(b"ping").unwrap();
+    second.read_exact(&mut [0; 4]).unwrap();
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The runtime on real loopback sockets, with toy machines.
+//! What every runtime must do, on real loopback sockets, with toy machines.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod connections;
 mod dials;
+mod frozen;
 mod stopping;
 mod toys;

@@ -5,12 +5,12 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use crate::runtime::{Options, Stopped};
 use gesher_core::machine::{End, Lost, Want};
-use gesher_runtime_smol::{Options, Stopped};
 use signal_hook::consts::SIGTERM;
 use signal_hook::low_level::raise;
 
-use crate::toys::{READ, SUPERVISOR, Toys, echo, ending, script, start, start_all};
+use super::toys::{READ, SUPERVISOR, Toys, echo, ending, script, start, start_all};
 
 /// Asks for an echo, so that the connection is known to be served.
 fn ping(stream: &mut TcpStream) {

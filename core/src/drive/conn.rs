@@ -1,18 +1,4 @@
-//! [`Conn`]: a machine with its buffers, and everything that two runtimes would otherwise write twice.
-//!
-//! A runtime moves bytes between a socket and a `Conn` and waits; it decides nothing:
-//! ```text
-//! loop {
-//!     let todo = conn.advance();           // effects are delivered in here
-//!     if todo.write     { write conn.output(), then conn.sent(n) }
-//!     if todo.shutdown  { shut the socket's sending side, then conn.has_shut_down() }
-//!     if let Some(how) = todo.close { close or reset the socket; drop the Conn }
-//!     if todo.again     { let others run, then go on }
-//!     if todo.read      { read, then conn.received(bytes) or conn.ended() }
-//!     otherwise wait: readable (if todo.read), writable (if todo.write), woken, todo.wake_at
-//! }
-//! ```
-//! A socket error is told by [`Conn::broke`]. Dropping a `Conn` tells its machine, also while unwinding.
+//! A machine with its buffers.
 
 use std::sync::Arc;
 
@@ -222,7 +208,7 @@ impl Conn {
 }
 
 /// Carries effects out: dials first, so that a port exists before it is woken.
-pub fn deliver(fx: &mut Effects, outside: &dyn Outside) {
+pub(super) fn deliver(fx: &mut Effects, outside: &dyn Outside) {
     for dial in fx.dials.drain(..) {
         outside.dial(dial);
     }

@@ -1,24 +1,14 @@
-//! Listening: sockets that are bound before anything runs, and accepting that nothing can hold up.
+//! Listening: sockets that are bound before anything runs.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::time::Duration;
 
-use async_io::{Async, Timer};
-use smol::future;
 use socket2::{Domain, Protocol, SockRef, Type};
 
-use crate::socket::prepare;
-use crate::world::World;
+use super::socket::prepare;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// Connections that are accepted before others have their turn.
-const BURST: u32 = 64;
-/// Without descriptors or memory, accepting pauses this long.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound, listening socket.
 #[derive(Debug)]
@@ -33,9 +23,9 @@ impl Listener {
         self.address
     }
 
-    /// Makes it one that can be waited for.
-    pub(crate) fn into_async(self) -> io::Result<Async<TcpListener>> {
-        Async::new_nonblocking(self.socket)
+    /// The socket itself; it blocks.
+    pub fn into_socket(self) -> TcpListener {
+        self.socket
     }
 }
 
@@ -70,7 +60,6 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
     // What is left of an earlier run (TIME-WAIT) keeps nobody from binding; a socket that listens does.
     socket.set_reuse_address(true)?;
     prepare(&SockRef::from(&socket));
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let socket = TcpListener::from(socket);
@@ -78,27 +67,10 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
     Ok(Listener { socket, address })
 }
 
-/// Accepts for ever: every connection has a task of its own, so none is waited for.
-pub(crate) async fn accept(listener: Async<TcpListener>, world: Arc<World>) {
-    loop {
-        for _ in 0..BURST {
-            match listener.get_ref().accept() {
-                Ok((stream, from)) => world.welcome(stream, from),
-                Err(error) => match error.kind() {
-                    io::ErrorKind::WouldBlock => drop(poll_fn(|cx| listener.poll_readable(cx)).await),
-                    // Gone before it was accepted, or interrupted: the next one may be well.
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => drop(Timer::after(PAUSE).await),
-                },
-            }
-        }
-        future::yield_now().await;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
+    use std::time::Duration;
 
     use super::*;
 
@@ -134,7 +106,6 @@ mod tests {
     fn what_is_accepted_inherits_how_its_listener_was_set_up() {
         let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let _client = TcpStream::connect(listener.local_addr()).unwrap();
-        listener.socket.set_nonblocking(false).unwrap();
         let (accepted, _) = listener.socket.accept().unwrap();
         let accepted = SockRef::from(&accepted);
         assert!(accepted.tcp_nodelay().unwrap());

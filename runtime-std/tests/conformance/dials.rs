@@ -7,11 +7,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::runtime::{Options, Stopped};
 use gesher_core::machine::{Cx, DialFault, End, Endpoint, Io, Lost, PortId};
-use gesher_runtime_smol::Stopped;
 use socket2::{Domain, Socket, Type};
 
-use crate::toys::{PATIENCE, READ, SUPERVISOR, Script, Toys, ending, start};
+use super::toys::{PATIENCE, READ, SUPERVISOR, Script, Toys, ending, start, start_all};
 
 const DIALLED: PortId = PortId { index: 1, generation: 0 };
 
@@ -150,4 +150,19 @@ fn an_early_answer_is_heard_although_the_peer_then_resets() {
     let _running = start(toys);
     assert_eq!(news.lost(), Lost::Reset);
     assert_eq!(answer.try_iter().last().unwrap(), b"too much");
+}
+
+#[test]
+fn a_dial_fails_where_there_is_no_room_for_it() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let to = tcp("127.0.0.1", listener.local_addr().unwrap().port());
+    let (lost, heard) = mpsc::channel();
+    let step = |_: &mut Cx<'_>, _: &mut Io| Ok(READ);
+    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
+    let (toys, news) = Toys::dialling(to, PATIENCE, machine, heard);
+    // The supervisor has the only place.
+    let options = Options { connections_max: Some(1), signals: false, ..Options::default() };
+    let running = start_all([toys], options);
+    assert_eq!(news.lost(), Lost::Dial(DialFault::Unreachable));
+    assert_eq!(running.join(), Stopped::Ended);
 }

@@ -1,4 +1,4 @@
-//! Who can be woken: a sticky flag a connection, found by its port.
+//! What a task is woken by: a sticky flag.
 //!
 //! A flag that is raised while nobody waits stays raised, so no wake-up is lost:
 //! ```text
@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use gesher_core::machine::PortId;
-
 /// A sticky flag with at most one task that waits for it.
 #[derive(Default)]
 pub(crate) struct Flag {
@@ -21,9 +19,9 @@ pub(crate) struct Flag {
     waker: Mutex<Option<Waker>>,
 }
 
-impl Flag {
+impl gesher_core::drive::Flag for Flag {
     /// Raises the flag and wakes who waits for it, from any thread.
-    pub(crate) fn raise(&self) {
+    fn raise(self: &Arc<Self>) {
         // Whoever raised it first does the waking; the task checks the flag after it left its waker.
         if !self.raised.swap(true, Ordering::AcqRel)
             && let Some(waker) = &*lock(&self.waker)
@@ -31,7 +29,9 @@ impl Flag {
             waker.wake_by_ref();
         }
     }
+}
 
+impl Flag {
     /// Lowers the flag; whether it was raised.
     pub(crate) fn lower(&self) -> bool {
         self.raised.swap(false, Ordering::AcqRel)
@@ -52,62 +52,7 @@ impl Flag {
     }
 }
 
-/// The flags of the connections of one process.
-#[derive(Default)]
-pub(crate) struct Ports(Mutex<Table>);
-
-#[derive(Default)]
-struct Table {
-    slots: Vec<Option<(u32, Arc<Flag>)>>,
-    open: usize,
-}
-
-impl Ports {
-    /// Opens a port; from now on it can be woken.
-    pub(crate) fn open(&self, port: PortId) -> Arc<Flag> {
-        let flag = Arc::<Flag>::default();
-        let mut table = lock(&self.0);
-        let index = port.index as usize;
-        if table.slots.len() <= index {
-            table.slots.resize_with(index + 1, || None);
-        }
-        if table.slots[index].replace((port.generation, Arc::clone(&flag))).is_none() {
-            table.open += 1;
-        }
-        flag
-    }
-
-    /// Closes a port, unless its place has a new owner already.
-    pub(crate) fn close(&self, port: PortId) {
-        let mut table = lock(&self.0);
-        let slot = table.slots.get_mut(port.index as usize);
-        if slot.and_then(|slot| slot.take_if(|(generation, _)| *generation == port.generation)).is_some() {
-            table.open -= 1;
-        }
-    }
-
-    /// Raises the flag of a port; one that is gone is ignored.
-    pub(crate) fn wake(&self, port: PortId) {
-        let flag = match lock(&self.0).slots.get(port.index as usize) {
-            Some(Some((generation, flag))) if *generation == port.generation => Arc::clone(flag),
-            _ => return,
-        };
-        flag.raise();
-    }
-
-    /// Raises every flag.
-    pub(crate) fn wake_all(&self) {
-        let flags: Vec<_> = lock(&self.0).slots.iter().flatten().map(|(_, flag)| Arc::clone(flag)).collect();
-        flags.iter().for_each(|flag| flag.raise());
-    }
-
-    /// Whether no port is open.
-    pub(crate) fn is_empty(&self) -> bool {
-        lock(&self.0).open == 0
-    }
-}
-
-/// Nothing under these locks can be left half done, so one that a panic poisoned is taken over.
+/// Nothing under this lock can be left half done, so one that a panic poisoned is taken over.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -119,14 +64,13 @@ mod tests {
     use std::task::Poll;
     use std::thread;
 
-    use super::*;
+    use gesher_core::drive::Flag as _;
 
-    const OLD: PortId = PortId { index: 3, generation: 7 };
-    const NEW: PortId = PortId { index: 3, generation: 8 };
+    use super::*;
 
     #[test]
     fn a_flag_stays_raised_until_it_is_lowered() {
-        let flag = Flag::default();
+        let flag = Arc::<Flag>::default();
         flag.raise();
         flag.raise();
         assert!(flag.is_raised());
@@ -137,7 +81,7 @@ mod tests {
     #[test]
     fn no_wake_from_another_thread_is_lost() {
         const LETTERS: usize = 100_000;
-        let (flag, sent, seen) = (Flag::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (flag, sent, seen) = (Arc::<Flag>::default(), AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
                 for letter in 1..=LETTERS {
@@ -159,30 +103,5 @@ mod tests {
             }));
         });
         assert!(!flag.is_raised());
-    }
-
-    #[test]
-    fn a_wake_for_a_connection_that_is_gone_does_not_reach_the_next_in_its_place() {
-        let ports = Ports::default();
-        ports.open(OLD);
-        ports.close(OLD);
-        let flag = ports.open(NEW);
-        ports.wake(OLD);
-        assert!(!flag.is_raised());
-        ports.wake(NEW);
-        assert!(flag.is_raised());
-    }
-
-    #[test]
-    fn closing_late_does_not_close_the_next_in_its_place() {
-        let ports = Ports::default();
-        ports.open(OLD);
-        let flag = ports.open(NEW);
-        ports.close(OLD);
-        assert!(!ports.is_empty());
-        ports.wake_all();
-        assert!(flag.is_raised());
-        ports.close(NEW);
-        assert!(ports.is_empty());
     }
 }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use crate::runtime::{Options, Service, StopHandle, Stopped, bind, run};
 use gesher_core::fault::Fault;
 use gesher_core::machine::{Cx, Dial, End, Endpoint, Io, Lost, Machine, PortId, Process, Want};
-use gesher_runtime_smol::{Options, Service, StopHandle, Stopped, bind, run};
 
 /// Longer than anything here takes, and short enough to find out.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

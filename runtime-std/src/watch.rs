@@ -1,0 +1,99 @@
+//! The watch: one thread a run, for connections whose threads are both blocked in system calls.
+//!
+//! At the time that a [bell](crate::bell) asked for it lets the connection's machine run; where that ends the
+//! connection, the socket is shut down, and the threads come back.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::conn::Connection;
+use crate::threads;
+use crate::wait::{lock, wait};
+
+#[derive(Default)]
+pub(crate) struct Watch {
+    rounds: Mutex<Rounds>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Rounds {
+    /// When to look at whom; the address tells connections apart.
+    due: BTreeMap<(Instant, usize), Weak<Connection>>,
+    over: bool,
+}
+
+impl Rounds {
+    fn next(&self) -> Option<Instant> {
+        self.due.first_key_value().map(|((at, _), _)| *at)
+    }
+}
+
+impl Watch {
+    /// Looks at `connection` at `at`.
+    pub(crate) fn look(&self, at: Instant, connection: &Weak<Connection>) {
+        let mut rounds = lock(&self.rounds);
+        let next = rounds.next();
+        rounds.due.insert((at, connection.as_ptr().addr()), Weak::clone(connection));
+        if rounds.next() != next {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Does not look at `connection` at `at`.
+    pub(crate) fn forget(&self, at: Instant, connection: &Weak<Connection>) {
+        lock(&self.rounds).due.remove(&(at, connection.as_ptr().addr()));
+    }
+
+    /// When it looks next.
+    #[cfg(test)]
+    pub(crate) fn next(&self) -> Option<Instant> {
+        lock(&self.rounds).next()
+    }
+
+    fn keep(&self) {
+        let mut rounds = lock(&self.rounds);
+        while !rounds.over {
+            let next = rounds.next();
+            if next.is_some_and(|at| at <= Instant::now()) {
+                let connection = rounds.due.pop_first().and_then(|(_, connection)| connection.upgrade());
+                drop(rounds);
+                if let Some(connection) = connection {
+                    connection.look_after();
+                }
+                rounds = lock(&self.rounds);
+            } else {
+                let idle = |rounds: &mut Rounds| !rounds.over && rounds.next() == next;
+                (rounds, _) = wait(&self.changed, rounds, next, idle);
+            }
+        }
+    }
+}
+
+/// The thread that keeps the watch, for as long as this lives.
+pub(crate) struct Watching {
+    pub(crate) watch: Arc<Watch>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watching {
+    pub(crate) fn start() -> io::Result<Self> {
+        let watch = Arc::<Watch>::default();
+        let keeper = Arc::clone(&watch);
+        let thread = Some(threads::spawn("watch".into(), move || keeper.keep())?);
+        Ok(Self { watch, thread })
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        lock(&self.watch.rounds).over = true;
+        self.watch.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
