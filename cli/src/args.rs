@@ -10,21 +10,26 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::runtime::{RuntimeArgs, VERSION};
+
 /// A secure, self-hosted HTTP tunnel
 ///
 /// Puts a web app that runs on your own machine behind a public address, without opening a port there:
 /// `gesher server` runs on the public machine, `gesher client` beside the app.
 #[derive(Debug, Parser)]
-#[command(name = "gesher", version, after_help = START, max_term_width = 100)]
+#[command(name = "gesher", version = VERSION, after_help = start(), max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-const START: &str = "\
-To see it work, all on this machine:
-  gesher demo
+fn start() -> String {
+    let demo =
+        if cfg!(feature = "demo") { "To see it work, all on this machine:\n  gesher demo\n\n" } else { "" };
+    format!("{demo}{START}")
+}
 
+const START: &str = "\
 To start, with the same gesher.secret (umask 077; gesher keygen > gesher.secret) on both machines:
   gesher server --secret-file gesher.secret
   gesher client --secret-file gesher.secret --gateway http://HOST:8000 --pin PIN --target 3000";
@@ -41,6 +46,7 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// Show it all on this machine: a gateway, two connectors, and a small app to try them with
     #[command(after_help = EXIT_CODES)]
+    #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Print a strong secret
     Keygen,
@@ -90,6 +96,8 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "TIME", env = "GESHER_DRAIN", default_value = "10s", value_parser = time)]
     pub(crate) drain: Duration,
     #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
+    #[command(flatten)]
     pub(crate) log: LogArgs,
 }
 
@@ -120,14 +128,19 @@ pub(crate) struct ClientArgs {
     #[arg(long, value_name = "TIME", env = "GESHER_DRAIN", default_value = "10s", value_parser = time)]
     pub(crate) drain: Duration,
     #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
+    #[command(flatten)]
     pub(crate) log: LogArgs,
 }
 
+#[cfg(feature = "demo")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// Send some requests through, show what came back, and exit: with 0 only if all of it was right
     #[arg(long)]
     pub(crate) once: bool,
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -214,7 +227,9 @@ impl Args {
         let secret = match &mut args.command {
             Command::Server(server) | Command::Check(CheckArgs::Server(server)) => &mut server.secret,
             Command::Client(client) | Command::Check(CheckArgs::Client(client)) => &mut client.secret,
-            Command::Demo(_) | Command::Keygen => return Ok(args),
+            #[cfg(feature = "demo")]
+            Command::Demo(_) => return Ok(args),
+            Command::Keygen => return Ok(args),
         };
         let matches =
             matches.subcommand().map(|(_, matches)| matches.subcommand().map_or(matches, |(_, inner)| inner));
@@ -312,6 +327,7 @@ mod tests {
             "gesher server --log-format xml",
             "gesher server -v -q",
             "gesher client --secret a --secret-file b",
+            "gesher server --runtime async",
             "gesher demo --twice",
         ] {
             assert_eq!(Args::read(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");

@@ -5,18 +5,18 @@ use std::sync::{Arc, OnceLock};
 use gesher_core::event::Event;
 use gesher_core::hub::ConnectorHub;
 use gesher_core::link::handshake::Refusal;
-use gesher_runtime_smol::Service;
 
 use crate::args::ClientArgs;
 use crate::banner;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::runtime::Service;
 use crate::server::{ended, options};
 use crate::settings::{self, Client};
 use crate::words;
 
 pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
-    let log_args = args.log;
+    let (log_args, runtime) = (args.log, args.runtime.runtime);
     let settings = Client::check(args)?;
     let log = Log::start(log_args)?.towards(&settings.gateway);
     for warning in &settings.warnings {
@@ -34,7 +34,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
         })
     };
     let service = Service { process: hub, listeners: Vec::new(), on_event };
-    let exit = ended(gesher_runtime_smol::run(vec![service], options(settings.drain)), &log)?;
+    let exit = ended(runtime.run(vec![service], options(settings.drain)), &log)?;
     match refused.get() {
         Some(refusal) => Err(Failure::refused(words::refused(*refusal, &settings.gateway.to_string()))),
         None => Ok(exit),

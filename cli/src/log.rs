@@ -85,11 +85,13 @@ impl Log {
     }
 
     /// The same log, with the name of who speaks in each line.
+    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for several processes in one"))]
     pub(crate) fn named(&self, actor: &'static str) -> Self {
         Self { actor: Some(actor), ..self.clone() }
     }
 
     /// The same log without what does not matter when all goes well, unless it was asked for.
+    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for several processes in one"))]
     pub(crate) fn quieter(&self) -> Self {
         let least = if self.look.least == Level::Detail { Level::Detail } else { Level::Warning };
         Self { look: Look { least, ..self.look }, ..self.clone() }

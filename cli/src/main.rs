@@ -4,12 +4,14 @@ mod args;
 mod banner;
 mod check;
 mod client;
+#[cfg(feature = "demo")]
 mod demo;
 mod escape;
 mod exit;
 mod keygen;
 mod lines;
 mod log;
+mod runtime;
 mod secret_file;
 mod server;
 mod settings;
@@ -31,6 +33,7 @@ fn run() -> Result<Exit, Failure> {
     match Args::from_command_line().command {
         Command::Server(args) => server::run(args),
         Command::Client(args) => client::run(args),
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Keygen => keygen::run(),
         Command::Check(args) => check::run(args),

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gesher_core::hub::GatewayHub;
-use gesher_runtime_smol::{Listener, Options, Service, Stopped, bind, bind_everywhere};
 
 use crate::args::ServerArgs;
 use crate::banner;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::runtime::{Listener, Options, Service, Stopped, bind, bind_everywhere};
 use crate::settings::{self, Server};
 
 pub(crate) fn run(args: ServerArgs) -> Result<Exit, Failure> {
-    let log_args = args.log;
+    let (log_args, runtime) = (args.log, args.runtime.runtime);
     let settings = Server::check(args)?;
     let listeners = listen(&settings)?;
     let log = Log::start(log_args)?;
@@ -31,7 +31,7 @@ pub(crate) fn run(args: ServerArgs) -> Result<Exit, Failure> {
         Arc::new(move |event| log.event(&event))
     };
     let service = Service { process: hub, listeners, on_event };
-    let stopped = gesher_runtime_smol::run(vec![service], options(settings.drain));
+    let stopped = runtime.run(vec![service], options(settings.drain));
     ended(stopped, &log)
 }
 

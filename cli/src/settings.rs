@@ -13,6 +13,7 @@ use rand_core::SeedableRng;
 
 use crate::args::{ClientArgs, SecretArgs, ServerArgs};
 use crate::exit::Failure;
+use crate::runtime;
 use crate::secret_file;
 
 /// What `gesher server` runs with.
@@ -115,7 +116,7 @@ pub(crate) fn random() -> Result<ChaCha20Rng, Failure> {
 
 /// 32 random bytes from the operating system.
 pub(crate) fn seed() -> Result<[u8; 32], Failure> {
-    gesher_runtime_smol::seed()
+    runtime::seed()
         .map_err(|why| Failure::failed(format_args!("the operating system gives no random bytes: {why}")))
 }
 
@@ -182,6 +183,7 @@ mod tests {
     use super::*;
     use crate::args::{ColorWhen, Hidden, LogArgs, LogFormat};
     use crate::exit::Exit;
+    use crate::runtime::RuntimeArgs;
     use std::ffi::OsString;
 
     const LOG: LogArgs =
@@ -203,6 +205,7 @@ mod tests {
             send_timeout: Duration::from_secs(300),
             memory: 256 << 20,
             drain: Duration::from_secs(10),
+            runtime: RuntimeArgs::default(),
             log: LOG,
         }
     }
@@ -217,6 +220,7 @@ mod tests {
             host_header: None,
             memory: 64 << 20,
             drain: Duration::from_secs(10),
+            runtime: RuntimeArgs::default(),
             log: LOG,
         }
     }
