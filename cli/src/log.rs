@@ -109,7 +109,11 @@ impl Log {
 
     /// Writes a warning.
     pub(crate) fn warning(&self, text: &str) {
-        self.lines.line(&self.render(Level::Warning, ("warning", text.into(), Fields::default()), SystemTime::now()));
+        self.lines.line(&self.render(
+            Level::Warning,
+            ("warning", text.into(), Fields::default()),
+            SystemTime::now(),
+        ));
     }
 
     /// Writes out what is left.
@@ -124,7 +128,9 @@ impl Log {
         }
         // There are many requests: of theirs only what the format needs is made.
         Some(match (event, self.look.format) {
-            (Event::Request(request), LogFormat::Human) => self.human(level, RequestText { log: self, request }, time),
+            (Event::Request(request), LogFormat::Human) => {
+                self.human(level, RequestText { log: self, request }, time)
+            }
             (Event::Request(request), LogFormat::Json) => {
                 self.json(level, ("request", String::new(), self.request_fields(request)), time)
             }

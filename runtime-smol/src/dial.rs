@@ -42,9 +42,16 @@ pub(crate) fn dial(to: Endpoint, timeout: Duration) -> Dialling {
 
 async fn open(to: Endpoint) -> Result<Socket, DialFault> {
     match to {
-        Endpoint::Tcp { host, port } => first_to_answer(addresses(host, port).await?).await.map(Socket::Tcp),
-        Endpoint::Unix { path } => open_unix(&path).await.map(Socket::Unix),
+        Endpoint::Tcp { host, port } => {
+            first_to_answer(addresses(host, port).await?).await.and_then(released).map(Socket::Tcp)
+        }
+        Endpoint::Unix { path } => open_unix(&path).await.and_then(released).map(Socket::Unix),
     }
+}
+
+/// Takes a socket out of the reactor that waited for it to be connected.
+fn released<S>(socket: Async<S>) -> Result<S, DialFault> {
+    socket.into_inner().map_err(|error| fault_of(&error))
 }
 
 async fn addresses(host: String, port: u16) -> Result<Vec<SocketAddr>, DialFault> {

@@ -1,60 +1,72 @@
-//! What a task is woken by: a sticky flag.
+//! What a task is woken by: a few sticky bits.
 //!
-//! A flag that is raised while nobody waits stays raised, so no wake-up is lost:
+//! A bit that is set while nobody waits stays set, so no wake-up is lost:
 //! ```text
-//! whoever has mail                    the task
-//! post, raise                         register its waker
-//!                                     lower, advance, …
-//!                                     raised again? then go on, else sleep
+//! whoever has mail, or saw readiness   the task
+//! post, set                            register its waker
+//!                                      take, advance, …
+//!                                      set again? then go on, else sleep
 //! ```
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 
-/// A sticky flag with at most one task that waits for it.
+/// There is mail.
+pub(crate) const RAISED: u8 = 1;
+/// There is something to read: bytes, an end or an error.
+pub(crate) const READABLE: u8 = 1 << 1;
+/// There is room to write.
+pub(crate) const WRITABLE: u8 = 1 << 2;
+/// The peer sends no more.
+pub(crate) const ENDED: u8 = 1 << 3;
+/// The transport may be broken.
+pub(crate) const BROKEN: u8 = 1 << 4;
+/// The timer fired.
+pub(crate) const DUE: u8 = 1 << 5;
+
+/// Sticky bits with at most one task that waits for them.
 #[derive(Default)]
 pub(crate) struct Flag {
-    raised: AtomicBool,
+    bits: AtomicU8,
     waker: Mutex<Option<Waker>>,
 }
 
 impl gesher_core::drive::Flag for Flag {
-    /// Raises the flag and wakes who waits for it, from any thread.
     fn raise(self: &Arc<Self>) {
-        // Whoever raised it first does the waking; the task checks the flag after it left its waker.
-        if !self.raised.swap(true, Ordering::AcqRel)
-            && let Some(waker) = &*lock(&self.waker)
-        {
-            waker.wake_by_ref();
-        }
+        self.set(RAISED);
     }
 }
 
 impl Flag {
-    /// Lowers the flag; whether it was raised.
-    pub(crate) fn lower(&self) -> bool {
-        self.raised.swap(false, Ordering::AcqRel)
+    /// Sets bits and wakes who waits for them, from any thread.
+    pub(crate) fn set(&self, bits: u8) {
+        // Whoever set them first does the waking; the task looks at them after it left its waker.
+        if self.bits.fetch_or(bits, Ordering::AcqRel) & bits != bits
+            && let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner)
+        {
+            waker.wake_by_ref();
+        }
     }
 
-    /// Whether the flag is raised.
-    pub(crate) fn is_raised(&self) -> bool {
-        self.raised.load(Ordering::Acquire)
+    /// Clears those bits, and says which of them were set.
+    pub(crate) fn take(&self, bits: u8) -> u8 {
+        self.bits.fetch_and(!bits, Ordering::AcqRel) & bits
     }
 
-    /// Leaves the waker of the task that waits; to be called before the flag is looked at.
+    /// Whether any of those bits is set.
+    pub(crate) fn has(&self, bits: u8) -> bool {
+        self.bits.load(Ordering::Acquire) & bits != 0
+    }
+
+    /// Leaves the waker of the task that waits; to be called before the bits are looked at.
     pub(crate) fn register(&self, waker: &Waker) {
-        let mut known = lock(&self.waker);
+        let mut known = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *known {
             Some(known) => known.clone_from(waker),
             None => *known = Some(waker.clone()),
         }
     }
-}
-
-/// Nothing under this lock can be left half done, so one that a panic poisoned is taken over.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -64,29 +76,27 @@ mod tests {
     use std::task::Poll;
     use std::thread;
 
-    use gesher_core::drive::Flag as _;
-
     use super::*;
 
     #[test]
-    fn a_flag_stays_raised_until_it_is_lowered() {
-        let flag = Arc::<Flag>::default();
-        flag.raise();
-        flag.raise();
-        assert!(flag.is_raised());
-        assert!(flag.lower());
-        assert!(!flag.lower());
+    fn a_bit_stays_set_until_it_is_taken() {
+        let flag = Flag::default();
+        flag.set(RAISED | READABLE);
+        flag.set(RAISED);
+        assert_eq!(flag.take(RAISED | DUE), RAISED);
+        assert_eq!(flag.take(RAISED), 0);
+        assert!(flag.has(READABLE));
     }
 
     #[test]
     fn no_wake_from_another_thread_is_lost() {
         const LETTERS: usize = 100_000;
-        let (flag, sent, seen) = (Arc::<Flag>::default(), AtomicUsize::new(0), AtomicUsize::new(0));
+        let (flag, sent, seen) = (Flag::default(), AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
                 for letter in 1..=LETTERS {
                     sent.store(letter, Ordering::Release);
-                    flag.raise();
+                    flag.set(RAISED);
                     // Most letters meet a task that is about to sleep.
                     while letter % 2 == 0 && seen.load(Ordering::Acquire) < letter {
                         thread::yield_now();
@@ -95,13 +105,13 @@ mod tests {
             });
             smol::future::block_on(poll_fn(|cx| {
                 flag.register(cx.waker());
-                while flag.lower() {
+                while flag.take(RAISED) != 0 {
                     seen.store(sent.load(Ordering::Acquire), Ordering::Release);
                 }
                 let all_came = seen.load(Ordering::Acquire) == LETTERS;
                 if all_came { Poll::Ready(()) } else { Poll::Pending }
             }));
         });
-        assert!(!flag.is_raised());
+        assert!(!flag.has(RAISED));
     }
 }

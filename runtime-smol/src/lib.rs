@@ -41,6 +41,7 @@ mod accept;
 mod conn;
 mod dial;
 mod flag;
+mod reactor;
 mod run;
 mod socket;
 mod tasks;

@@ -3,18 +3,17 @@
 use std::future::poll_fn;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use async_io::{Async, Timer};
 use gesher_core::drive::{Ending, Flag as _, Next, Options, StopHandle, Stopped};
 use gesher_runtime_std::system::{Clock, Listener, Service, Signals, raise_descriptor_limit};
 use smol::{Executor, Task};
 
-use crate::accept::accept;
-use crate::flag::Flag;
+use crate::accept::Accepting;
+use crate::flag::{Flag, RAISED, READABLE};
+use crate::reactor::{Driver, Reactor, Watch};
 use crate::tasks::{Tasks, World};
 
 /// Runs `services` on this thread until it is asked to stop or a supervisor ends. Then nothing more is accepted, what
@@ -25,28 +24,31 @@ use crate::tasks::{Tasks, World};
 pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     raise_descriptor_limit();
     let executor = Arc::new(Executor::new());
+    let driver = Driver::new()?;
     let bell = Arc::new(Flag::default());
+    let mut watch = Watch::new(driver.reactor(), Arc::clone(&bell));
     options.stop.on_ring({
         let bell = Arc::clone(&bell);
         move || bell.raise()
     });
     let signals = if options.signals { Some(Signals::new()?) } else { None };
     if let Some(signals) = &signals {
-        executor.spawn(obey(Async::new(signals.bytes()?)?, options.stop.clone())).detach();
+        executor.spawn(obey(signals.bytes()?, driver.reactor(), options.stop.clone())?).detach();
     }
     let clock = Clock::start();
     let (mut worlds, mut accepting) = (Vec::new(), Vec::new());
     for service in services {
-        let tasks = Tasks { clock, executor: Arc::downgrade(&executor) };
+        let reactor = Arc::clone(driver.reactor());
+        let tasks = Tasks { clock, reactor, executor: Arc::downgrade(&executor) };
         let connections_max = options.connections_max.unwrap_or(usize::MAX);
         let world =
             World::new(service.process, service.on_event, tasks, connections_max, options.stop.clone());
-        accepting.push(listen(service.listeners, &world, &executor)?);
+        accepting.push(listen(service.listeners, &world, driver.reactor(), &executor)?);
         world.start();
         worlds.push(world);
     }
     let mut ending = Ending::new(&options);
-    Ok(smol::block_on(executor.run(async {
+    Ok(driver.block_on(executor.run(async {
         loop {
             match ending.next(clock.now().mono, &worlds) {
                 Next::Drain(index) => {
@@ -55,7 +57,9 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
                     }
                     worlds[index].drain();
                 }
-                Next::Wait(until) => rung(&bell, until.and_then(|until| clock.instant(until))).await,
+                Next::Wait(until) => {
+                    rung(&bell, &mut watch, until.and_then(|until| clock.instant(until))).await
+                }
                 Next::Over(stopped) => return stopped,
             }
         }
@@ -67,35 +71,46 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
 fn listen(
     listeners: Vec<Listener>,
     world: &Arc<World>,
+    reactor: &Arc<Reactor>,
     executor: &Executor<'static>,
 ) -> io::Result<Vec<Task<()>>> {
-    let listen = |listener: Listener| {
-        let listener = Async::new(listener.into_socket())?;
-        Ok(executor.spawn(accept(listener, Arc::clone(world))))
-    };
+    let listen = |listener| Ok(executor.spawn(Accepting::new(listener, Arc::clone(world), reactor)?.run()));
     listeners.into_iter().map(listen).collect()
 }
 
 /// Takes each byte that comes for a wish to stop.
-async fn obey(signals: Async<UnixStream>, stop: StopHandle) {
-    loop {
-        match signals.get_ref().read(&mut [0]) {
-            Ok(1..) => stop.stop(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                drop(poll_fn(|cx| signals.poll_readable(cx)).await);
+fn obey(
+    mut signals: UnixStream,
+    reactor: &Arc<Reactor>,
+    stop: StopHandle,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    signals.set_nonblocking(true)?;
+    let flag = Arc::<Flag>::default();
+    let watch = Watch::new(reactor, Arc::clone(&flag));
+    watch.socket(&signals)?;
+    Ok(poll_fn(move |cx| {
+        let _watched = &watch;
+        flag.register(cx.waker());
+        flag.take(READABLE);
+        loop {
+            match signals.read(&mut [0]) {
+                Ok(1..) => stop.stop(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Ok(0) | Err(_) => return,
         }
-    }
+    }))
 }
 
 /// Waits until the bell was rung since the last time, or until `until`.
-async fn rung(bell: &Flag, until: Option<Instant>) {
-    let mut timer = until.map_or_else(Timer::never, Timer::at);
+async fn rung(bell: &Flag, watch: &mut Watch, until: Option<Instant>) {
+    if let Some(until) = until {
+        watch.wake_at(until);
+    }
     poll_fn(|cx| {
         bell.register(cx.waker());
-        let rung = bell.lower() || Pin::new(&mut timer).poll(cx).is_ready();
+        let rung = bell.take(RAISED) != 0 || watch.fired();
         if rung { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;

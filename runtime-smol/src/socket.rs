@@ -3,35 +3,44 @@
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::task::{Context, Poll};
 
-use async_io::Async;
 use gesher_runtime_std::system::resets;
 use socket2::SockRef;
 
-/// What a connection's bytes go through.
+use crate::reactor::Watch;
+
+/// What a connection's bytes go through; it never blocks.
 pub(crate) enum Socket {
-    Tcp(Async<TcpStream>),
-    Unix(Async<UnixStream>),
+    Tcp(TcpStream),
+    Unix(UnixStream),
     /// A supervisor's: nothing comes, and what is written is gone.
     Nowhere,
 }
 
 impl Socket {
-    /// Reads what is there; never waits.
-    pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+    /// Lets `watch` tell of its edges.
+    pub(crate) fn watch(&self, watch: &Watch) -> io::Result<()> {
         match self {
-            Socket::Tcp(socket) => socket.get_ref().read(into),
-            Socket::Unix(socket) => socket.get_ref().read(into),
+            Socket::Tcp(socket) => watch.socket(socket),
+            Socket::Unix(socket) => watch.socket(socket),
+            Socket::Nowhere => Ok(()),
+        }
+    }
+
+    /// Reads what is there.
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(into),
+            Socket::Unix(socket) => socket.read(into),
             Socket::Nowhere => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
-    /// Writes what fits; never waits.
-    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes what fits.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Socket::Tcp(socket) => socket.get_ref().write(bytes),
-            Socket::Unix(socket) => socket.get_ref().write(bytes),
+            Socket::Tcp(socket) => socket.write(bytes),
+            Socket::Unix(socket) => socket.write(bytes),
             Socket::Nowhere => Ok(bytes.len()),
         }
     }
@@ -39,8 +48,8 @@ impl Socket {
     /// Sends no more (FIN).
     pub(crate) fn shut_down(&self) -> io::Result<()> {
         match self {
-            Socket::Tcp(socket) => socket.get_ref().shutdown(Shutdown::Write),
-            Socket::Unix(socket) => socket.get_ref().shutdown(Shutdown::Write),
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
             Socket::Nowhere => Ok(()),
         }
     }
@@ -48,33 +57,17 @@ impl Socket {
     /// Makes the close that follows a reset (RST); unix sockets have none.
     pub(crate) fn reset(&self) {
         if let Socket::Tcp(socket) = self {
-            resets(&SockRef::from(socket.get_ref()));
+            resets(&SockRef::from(socket));
         }
     }
 
     /// Whether the transport broke (a reset arrived). Says so once.
     pub(crate) fn is_broken(&self) -> bool {
         let error = match self {
-            Socket::Tcp(socket) => socket.get_ref().take_error(),
-            Socket::Unix(socket) => socket.get_ref().take_error(),
+            Socket::Tcp(socket) => socket.take_error(),
+            Socket::Unix(socket) => socket.take_error(),
             Socket::Nowhere => Ok(None),
         };
         !matches!(error, Ok(None))
-    }
-
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Socket::Tcp(socket) => socket.poll_readable(cx),
-            Socket::Unix(socket) => socket.poll_readable(cx),
-            Socket::Nowhere => Poll::Pending,
-        }
-    }
-
-    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Socket::Tcp(socket) => socket.poll_writable(cx),
-            Socket::Unix(socket) => socket.poll_writable(cx),
-            Socket::Nowhere => Poll::Pending,
-        }
     }
 }

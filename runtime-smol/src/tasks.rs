@@ -11,6 +11,7 @@ use smol::Executor;
 
 use crate::conn::Contained;
 use crate::flag::Flag;
+use crate::reactor::Reactor;
 
 /// What the connections of one process share.
 pub(crate) type World = drive::World<Tasks>;
@@ -19,6 +20,7 @@ pub(crate) type World = drive::World<Tasks>;
 /// decides how long it lives.
 pub(crate) struct Tasks {
     pub(crate) clock: Clock,
+    pub(crate) reactor: Arc<Reactor>,
     pub(crate) executor: Weak<Executor<'static>>,
 }
 
