@@ -226,13 +226,8 @@ impl Log {
             None => write!(text, " -"),
         };
         let connector = request.connector.as_deref().unwrap_or("-");
-        let _ = write!(
-            text,
-            " {} B {:.1} ms {}",
-            request.bytes_out,
-            ms(request.took),
-            escape(connector.as_bytes())
-        );
+        let _ =
+            write!(text, " {} B {} ms {}", request.bytes_out, ms(request.took), escape(connector.as_bytes()));
         if verbose {
             let _ = write!(text, ", {} B from {}", request.bytes_in, request.from);
         }
@@ -263,7 +258,7 @@ impl Log {
         fields = fields
             .bare("bytes_in", request.bytes_in)
             .bare("bytes_out", request.bytes_out)
-            .bare("ms", format_args!("{:.1}", ms(request.took)));
+            .bare("ms", ms(request.took));
         if let Some(connector) = &request.connector {
             fields = fields.text("connector", connector);
         }
@@ -392,8 +387,10 @@ fn status_style(status: u16) -> Style {
     color.on_default()
 }
 
-fn ms(took: Duration) -> f64 {
-    took.as_secs_f64() * 1000.0
+/// Milliseconds, to a tenth.
+fn ms(took: Duration) -> String {
+    let tenths = (took.as_micros() + 50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]

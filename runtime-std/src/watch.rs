@@ -3,7 +3,6 @@
 //! At the time that a [bell](crate::bell) asked for it lets the connection's machine run; where that ends the
 //! connection, the socket is shut down, and the threads come back.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
@@ -21,14 +20,14 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct Rounds {
-    /// When to look at whom; the address tells connections apart.
-    due: BTreeMap<(Instant, usize), Weak<Connection>>,
+    /// When to look at whom, in no order: few connections are blocked at once.
+    due: Vec<(Instant, Weak<Connection>)>,
     over: bool,
 }
 
 impl Rounds {
     fn next(&self) -> Option<Instant> {
-        self.due.first_key_value().map(|((at, _), _)| *at)
+        self.due.iter().map(|(at, _)| *at).min()
     }
 }
 
@@ -37,7 +36,7 @@ impl Watch {
     pub(crate) fn look(&self, at: Instant, connection: &Weak<Connection>) {
         let mut rounds = lock(&self.rounds);
         let next = rounds.next();
-        rounds.due.insert((at, connection.as_ptr().addr()), Weak::clone(connection));
+        rounds.due.push((at, Weak::clone(connection)));
         if rounds.next() != next {
             self.changed.notify_one();
         }
@@ -45,7 +44,7 @@ impl Watch {
 
     /// Does not look at `connection` at `at`.
     pub(crate) fn forget(&self, at: Instant, connection: &Weak<Connection>) {
-        lock(&self.rounds).due.remove(&(at, connection.as_ptr().addr()));
+        lock(&self.rounds).due.retain(|(then, other)| *then != at || !other.ptr_eq(connection));
     }
 
     /// When it looks next.
@@ -59,9 +58,9 @@ impl Watch {
         while !rounds.over {
             let next = rounds.next();
             if next.is_some_and(|at| at <= Instant::now()) {
-                let connection = rounds.due.pop_first().and_then(|(_, connection)| connection.upgrade());
+                let due = rounds.due.extract_if(.., |(at, _)| Some(*at) == next).collect::<Vec<_>>();
                 drop(rounds);
-                if let Some(connection) = connection {
+                for connection in due.iter().filter_map(|(_, connection)| connection.upgrade()) {
                     connection.look_after();
                 }
                 rounds = lock(&self.rounds);
