@@ -90,8 +90,6 @@ struct Connection {
     input: Input,
     /// Writing is not known to block.
     writable: bool,
-    /// Writing failed: the peer is deaf. What it said before is still heard, such as an early answer.
-    deaf: bool,
     /// It ended in good order.
     closed: bool,
     timer: Timer,
@@ -118,13 +116,13 @@ enum Input {
 
 impl Connection {
     fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
-        let flag = Arc::default();
+        let (flag, clock) = (Arc::default(), world.carrier().clock);
         let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&flag), &start);
         let mut conn = Conn::new(machine, world);
         let (mut socket, mut dialling) = (Socket::Nowhere, None);
         match start {
             Start::Supervisor => {}
-            Start::Dial(to, timeout) => dialling = Some(dial(to, timeout)),
+            Start::Dial(to, timeout) => dialling = Some(dial(to, timeout, clock)),
             Start::Accepted(stream) => match Async::new(stream) {
                 Ok(stream) => socket = Socket::Tcp(stream),
                 Err(_) => conn.broke(),
@@ -138,7 +136,6 @@ impl Connection {
             due: true,
             input: Input::Unknown,
             writable: true,
-            deaf: false,
             closed: false,
             timer: Timer::never(),
             fires_at: None,
@@ -196,7 +193,7 @@ impl Connection {
 
     /// Writes what waits; whether the machine has to hear of it.
     fn write(&mut self) -> bool {
-        if !self.todo.write || !self.writable || self.deaf {
+        if !self.todo.write || !self.writable {
             return false;
         }
         let output = self.conn.output();
@@ -213,8 +210,8 @@ impl Connection {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(_) => {
-                self.deaf = true;
-                false
+                self.conn.write_failed();
+                true
             }
         }
     }
@@ -233,12 +230,11 @@ impl Connection {
 
     /// Reads once; whether the machine has to hear of it.
     fn read(&mut self) -> bool {
-        let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.deaf;
+        let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.conn.is_deaf();
         if !self.todo.read || may_block {
-            return self.deaf && self.broke();
+            return false;
         }
         READ.with_borrow_mut(|buffer| match self.socket.read(buffer) {
-            Ok(0) if self.deaf => self.broke(),
             Ok(0) => {
                 self.input = Input::Ended;
                 self.conn.ended();
@@ -251,7 +247,7 @@ impl Connection {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.deaf => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.conn.is_deaf() => {
                 self.input = Input::Drained;
                 false
             }

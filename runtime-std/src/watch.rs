@@ -20,7 +20,7 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct Rounds {
-    /// When to look at whom, in no order: few connections are blocked at once.
+    /// When to look at whom, each once and in no order: few connections are blocked at once.
     due: Vec<(Instant, Weak<Connection>)>,
     over: bool,
 }
@@ -32,19 +32,22 @@ impl Rounds {
 }
 
 impl Watch {
-    /// Looks at `connection` at `at`.
+    /// Looks at `connection` at `at`, or earlier if it was to do so already.
     pub(crate) fn look(&self, at: Instant, connection: &Weak<Connection>) {
         let mut rounds = lock(&self.rounds);
         let next = rounds.next();
-        rounds.due.push((at, Weak::clone(connection)));
-        if rounds.next() != next {
+        match rounds.due.iter_mut().find(|(_, known)| known.ptr_eq(connection)) {
+            Some((known, _)) => *known = at.min(*known),
+            None => rounds.due.push((at, Weak::clone(connection))),
+        }
+        if next.is_none_or(|next| at < next) {
             self.changed.notify_one();
         }
     }
 
-    /// Does not look at `connection` at `at`.
-    pub(crate) fn forget(&self, at: Instant, connection: &Weak<Connection>) {
-        lock(&self.rounds).due.retain(|(then, other)| *then != at || !other.ptr_eq(connection));
+    /// Does not look at `connection` any more.
+    pub(crate) fn forget(&self, connection: &Weak<Connection>) {
+        lock(&self.rounds).due.retain(|(_, known)| !known.ptr_eq(connection));
     }
 
     /// When it looks next.
@@ -82,7 +85,7 @@ impl Watching {
     pub(crate) fn start() -> io::Result<Self> {
         let watch = Arc::<Watch>::default();
         let keeper = Arc::clone(&watch);
-        let thread = Some(threads::spawn("watch".into(), move || keeper.keep())?);
+        let thread = Some(threads::spawn("watch", move || keeper.keep())?);
         Ok(Self { watch, thread })
     }
 }
