@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use async_io::{Async, Timer};
 use gesher_core::drive::{Ending, Flag as _, Next, Options, StopHandle, Stopped};
+use gesher_core::limits;
 use gesher_runtime_std::system::{Clock, Listener, Service, Signals, raise_descriptor_limit};
 use smol::{Executor, Task};
 
@@ -38,7 +39,7 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     let (mut worlds, mut accepting) = (Vec::new(), Vec::new());
     for service in services {
         let tasks = Tasks { clock, executor: Arc::downgrade(&executor) };
-        let connections_max = options.connections_max.unwrap_or(usize::MAX);
+        let connections_max = options.connections_max.unwrap_or(limits::CONNECTIONS_MAX as usize);
         let world =
             World::new(service.process, service.on_event, tasks, connections_max, options.stop.clone());
         accepting.push(listen(service.listeners, &world, &executor)?);

@@ -289,7 +289,7 @@ mod tests {
             if !std::mem::replace(&mut self.said, true) {
                 io.output.tail().extend_from_slice(b"farewell");
             }
-            Ok(Want { end: Some(self.end), ..Want::default() })
+            Ok(Want { read: true, end: Some(self.end), ..Want::default() })
         }
         fn lost(&mut self, _: &mut Cx<'_>, why: Lost) {
             self.told.lock().expect("no test panics under this lock").push(why);
