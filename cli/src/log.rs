@@ -235,7 +235,7 @@ impl Log {
         fields = fields
             .bare("bytes_in", request.bytes_in)
             .bare("bytes_out", request.bytes_out)
-            .bare("ms", format_args!("{:.1}", ms(request.took)));
+            .bare("ms", ms(request.took));
         if let Some(connector) = &request.connector {
             fields = fields.text("connector", connector);
         }
@@ -321,7 +321,7 @@ impl Display for RequestText<'_> {
             None => f.write_str(" -")?,
         }
         let connector = escape(request.connector.as_deref().unwrap_or("-").as_bytes());
-        write!(f, " {} B {:.1} ms {connector}", request.bytes_out, ms(request.took))?;
+        write!(f, " {} B {} ms {connector}", request.bytes_out, ms(request.took))?;
         if verbose {
             write!(f, ", {} B from {}", request.bytes_in, request.from)?;
         }
@@ -417,8 +417,10 @@ fn status_style(status: u16) -> Style {
     color.on_default()
 }
 
-fn ms(took: Duration) -> f64 {
-    took.as_secs_f64() * 1000.0
+/// Milliseconds, to a tenth.
+fn ms(took: Duration) -> String {
+    let tenths = (took.as_micros() + 50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]

@@ -167,5 +167,6 @@ pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 pub const PIN_CHARS: usize = 6;
 /// A fixed PIN shorter than this gets a warning.
 pub const PIN_CHARS_GOOD: usize = 10;
-/// Connections of a gateway at once, visitors and links together: some 20 KiB each when busy and 1 KiB when idle.
+/// Connections of a gateway at once, visitors and links together: some 20 KiB each when busy and 1 KiB when idle. From
+/// fifteen sixteenths of it on, or of what a runtime allows, each newcomer sheds the visitors that have been idle longest.
 pub const CONNECTIONS_MAX: u32 = 16_384;

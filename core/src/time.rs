@@ -40,7 +40,8 @@ impl Add<Duration> for Instant {
 
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3} ms", self.0 as f64 / 1e6)
+        let micros = self.0 / 1000;
+        write!(f, "{}.{:03} ms", micros / 1000, micros % 1000)
     }
 }
 

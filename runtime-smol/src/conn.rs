@@ -88,8 +88,6 @@ struct Connection {
     input: Input,
     /// Writing is not known to block.
     writable: bool,
-    /// Writing failed: the peer is deaf. What it said before is still heard, such as an early answer.
-    deaf: bool,
     /// It ended in good order.
     closed: bool,
     /// What was done this turn, in bytes.
@@ -112,14 +110,14 @@ enum Input {
 
 impl Connection {
     fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
-        let flag = Arc::default();
+        let (flag, clock) = (Arc::default(), world.carrier().clock);
         let watch = Watch::new(&world.carrier().reactor, Arc::clone(&flag));
         let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&flag), &start);
         let mut conn = Conn::new(machine, world);
         let (mut socket, mut dialling) = (Socket::Nowhere, None);
         match start {
             Start::Supervisor => {}
-            Start::Dial(to, timeout) => dialling = Some(dial(to, timeout)),
+            Start::Dial(to, timeout) => dialling = Some(dial(to, timeout, clock)),
             Start::Accepted(stream) => {
                 let blocks = stream.set_nonblocking(true);
                 socket = Socket::Tcp(stream);
@@ -136,7 +134,6 @@ impl Connection {
             due: true,
             input: Input::Unknown,
             writable: true,
-            deaf: false,
             closed: false,
             work: 0,
             flag,
@@ -196,7 +193,7 @@ impl Connection {
 
     /// Writes what waits; whether the machine has to hear of it.
     fn write(&mut self) -> bool {
-        if !self.todo.write || !self.writable || self.deaf {
+        if !self.todo.write || !self.writable {
             return false;
         }
         let output = self.conn.output();
@@ -213,8 +210,8 @@ impl Connection {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(_) => {
-                self.deaf = true;
-                false
+                self.conn.write_failed();
+                true
             }
         }
     }
@@ -233,12 +230,11 @@ impl Connection {
 
     /// Reads once; whether the machine has to hear of it.
     fn read(&mut self) -> bool {
-        let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.deaf;
+        let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.conn.is_deaf();
         if !self.todo.read || may_block {
-            return self.deaf && self.broke();
+            return false;
         }
         READ.with_borrow_mut(|buffer| match self.socket.read(buffer) {
-            Ok(0) if self.deaf => self.broke(),
             Ok(0) => {
                 self.input = Input::Ended;
                 self.conn.ended();
@@ -253,7 +249,7 @@ impl Connection {
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.deaf => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.conn.is_deaf() => {
                 self.input = Input::Drained;
                 false
             }
@@ -274,7 +270,7 @@ impl Connection {
         }
         self.writable |= edges & WRITABLE != 0;
         let readable = self.todo.read && self.input == Input::Unknown;
-        let writable = self.todo.write && self.writable && !self.deaf;
+        let writable = self.todo.write && self.writable;
         if edges & BROKEN != 0 && !readable && self.socket.is_broken() {
             self.broke();
         }

@@ -8,6 +8,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use gesher_core::drive::{Ending, Flag as _, Next, Options, StopHandle, Stopped};
+use gesher_core::limits;
 use gesher_runtime_std::system::{Clock, Listener, Service, Signals, raise_descriptor_limit};
 use smol::{Executor, Task};
 
@@ -40,7 +41,7 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     for service in services {
         let reactor = Arc::clone(driver.reactor());
         let tasks = Tasks { clock, reactor, executor: Arc::downgrade(&executor) };
-        let connections_max = options.connections_max.unwrap_or(usize::MAX);
+        let connections_max = options.connections_max.unwrap_or(limits::CONNECTIONS_MAX as usize);
         let world =
             World::new(service.process, service.on_event, tasks, connections_max, options.stop.clone());
         accepting.push(listen(service.listeners, &world, driver.reactor(), &executor)?);

@@ -2,15 +2,15 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use socket2::SockRef;
 
 use crate::system::Listener;
 use crate::threads::{World, spawn};
-use crate::wait::{lock, wait};
 
 /// Without descriptors or memory, accepting pauses this long.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -26,57 +26,45 @@ pub(crate) struct Accepting {
 
 struct Door {
     listener: TcpListener,
-    closed: Mutex<bool>,
-    closing: Condvar,
+    closed: AtomicBool,
 }
 
 impl Accepting {
     /// Accepts for `world` from now on.
     pub(crate) fn start(listener: Listener, world: Arc<World>) -> io::Result<Self> {
         let address = listener.local_addr();
-        let door = Arc::new(Door {
-            listener: listener.into_socket(),
-            closed: Mutex::new(false),
-            closing: Condvar::new(),
-        });
+        let door = Arc::new(Door { listener: listener.into_socket(), closed: AtomicBool::new(false) });
         let opened = Arc::clone(&door);
-        let thread = Some(spawn("accept".into(), move || opened.accept(&world))?);
+        let thread = Some(spawn("accept", move || opened.accept(&world))?);
         Ok(Self { door, address, thread })
     }
 }
 
 impl Drop for Accepting {
     fn drop(&mut self) {
-        *lock(&self.door.closed) = true;
-        self.door.closing.notify_one();
+        self.door.closed.store(true, Ordering::Release);
+        let Some(thread) = self.thread.take() else { return };
+        thread.thread().unpark();
         // Linux ends an accept so; elsewhere it takes a connection.
         if SockRef::from(&self.door.listener).shutdown(Shutdown::Both).is_err() {
             let _ = TcpStream::connect_timeout(&self.address, KNOCK);
         }
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        let _ = thread.join();
     }
 }
 
 impl Door {
     fn accept(&self, world: &World) {
-        let mut pause = Duration::ZERO;
-        while !self.closes_within(pause) {
-            pause = Duration::ZERO;
+        while !self.closed.load(Ordering::Acquire) {
             match self.listener.accept() {
                 Ok((stream, from)) => world.welcome(stream, from),
                 Err(error) => match error.kind() {
                     // Gone before it was accepted, or interrupted: the next one may be well.
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    _ => pause = PAUSE,
+                    // Closing unparks, also before this begins.
+                    _ => thread::park_timeout(PAUSE),
                 },
             }
         }
-    }
-
-    fn closes_within(&self, pause: Duration) -> bool {
-        let until = Instant::now().checked_add(pause);
-        *wait(&self.closing, lock(&self.closed), until, |closed| !*closed).0
     }
 }

@@ -2,12 +2,12 @@
 //!
 //! A bell has a lock of its own, and nothing is done under it: so a connection's machine can ring another's bell while
 //! it holds the lock of its own. Whatever is rung while nobody waits stays rung.
-//! ```text
-//!             writer busy      writer waits    writer blocked,    writer blocked,
-//!                                              reader waits       reader reads
-//! a wake      it will look     wakes it        wakes the reader   the watch, if the write goes on
-//! a deadline  it will look     its own wait    the watch          the watch
-//! ```
+//!
+//! | the writer | a wake, and a deadline, are served by |
+//! | --- | --- |
+//! | is busy | the writer, when it looks |
+//! | waits | the writer, which is woken |
+//! | is blocked in a write | the watch; a wake only if the write goes on |
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -37,9 +37,6 @@ struct State {
     writer: Writer,
     /// The reader has to look at the connection again.
     reader_told: bool,
-    reader_waits: bool,
-    /// When the watch looks at the connection.
-    watched_at: Option<Instant>,
     over: bool,
 }
 
@@ -70,7 +67,11 @@ impl Bell {
     pub(crate) fn raise(&self) {
         let mut state = lock(&self.state);
         if !std::mem::replace(&mut state.raised, true) {
-            self.call(state);
+            match state.writer {
+                Writer::Busy => {}
+                Writer::Waits(_) => self.wake_writer(state),
+                Writer::Blocked => self.look(Instant::now().checked_add(GRACE)),
+            }
         }
     }
 
@@ -90,27 +91,16 @@ impl Bell {
         timed_out
     }
 
-    /// The reader waits until it is told that input is wanted, or has to serve a wake in the writer's place.
+    /// The reader waits until it is told that input is wanted.
     pub(crate) fn wait_to_read(&self) {
-        let mut state = lock(&self.state);
-        state.reader_waits = true;
-        let idle = |state: &mut State| {
-            let stands_in = state.raised && matches!(state.writer, Writer::Blocked);
-            !stands_in && !state.reader_told && !state.over
-        };
-        (state, _) = wait(&self.for_reader, state, None, idle);
-        state.reader_waits = false;
-        state.reader_told = false;
+        let idle = |state: &mut State| !state.reader_told && !state.over;
+        wait(&self.for_reader, lock(&self.state), None, idle).0.reader_told = false;
     }
 
     /// Input is wanted again.
     pub(crate) fn tell_reader(&self) {
-        let mut state = lock(&self.state);
-        state.reader_told = true;
-        if state.reader_waits {
-            drop(state);
-            self.for_reader.notify_one();
-        }
+        lock(&self.state).reader_told = true;
+        self.for_reader.notify_one();
     }
 
     /// Others let the machine run: there may be output, and another deadline.
@@ -120,11 +110,10 @@ impl Bell {
             Writer::Busy => state.writer_told = true,
             Writer::Waits(known) if output || is_earlier(until, known) => {
                 state.writer_told = true;
-                drop(state);
-                self.for_writer.notify_one();
+                self.wake_writer(state);
             }
             Writer::Waits(_) => {}
-            Writer::Blocked => self.look(&mut state, until),
+            Writer::Blocked => self.look(until),
         }
     }
 
@@ -132,28 +121,21 @@ impl Bell {
     pub(crate) fn block(&self, until: Option<Instant>) -> bool {
         let mut state = lock(&self.state);
         state.writer = Writer::Blocked;
-        self.look(&mut state, until);
-        let goes_on = !state.over;
+        self.look(until);
         if state.raised {
-            self.call(state);
+            self.look(Instant::now().checked_add(GRACE));
         }
-        goes_on
+        !state.over
     }
 
     /// The writer is back.
     pub(crate) fn unblock(&self) {
-        let mut state = lock(&self.state);
-        state.writer = Writer::Busy;
-        if let Some(at) = state.watched_at.take() {
-            self.watch.forget(at, &self.connection);
-        }
+        lock(&self.state).writer = Writer::Busy;
     }
 
-    /// The watch came by; whether the writer is blocked.
+    /// Whether the writer is blocked in a write.
     pub(crate) fn is_blocked(&self) -> bool {
-        let mut state = lock(&self.state);
-        state.watched_at = None;
-        matches!(state.writer, Writer::Blocked)
+        matches!(lock(&self.state).writer, Writer::Blocked)
     }
 
     /// The connection is over: nobody waits here any more. Whether the writer is blocked; it will not be later.
@@ -162,33 +144,19 @@ impl Bell {
         state.over = true;
         self.for_writer.notify_one();
         self.for_reader.notify_one();
+        self.watch.forget(&self.connection);
         matches!(state.writer, Writer::Blocked)
     }
 
-    /// Calls whoever can serve the flag; only after the lock is free, or the one who comes would meet it taken.
-    fn call(&self, mut state: MutexGuard<'_, State>) {
-        match state.writer {
-            Writer::Busy => {}
-            Writer::Waits(_) => {
-                drop(state);
-                self.for_writer.notify_one();
-            }
-            Writer::Blocked if state.reader_waits => {
-                drop(state);
-                self.for_reader.notify_one();
-            }
-            Writer::Blocked => self.look(&mut state, Instant::now().checked_add(GRACE)),
-        }
+    /// Only after the lock is free, or the one who comes would meet it taken.
+    fn wake_writer(&self, state: MutexGuard<'_, State>) {
+        drop(state);
+        self.for_writer.notify_one();
     }
 
-    /// Lets the watch look at the connection at `at`, if it would not do so earlier.
-    fn look(&self, state: &mut State, at: Option<Instant>) {
-        if let Some(at) = at
-            && is_earlier(Some(at), state.watched_at)
-        {
-            if let Some(later) = state.watched_at.replace(at) {
-                self.watch.forget(later, &self.connection);
-            }
+    /// Lets the watch look at the connection at `at`.
+    fn look(&self, at: Option<Instant>) {
+        if let Some(at) = at {
             self.watch.look(at, &self.connection);
         }
     }
@@ -254,24 +222,6 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_waits_stands_in_for_a_blocked_writer() {
-        for blocked_first in [true, false] {
-            let bell = bell();
-            thread::scope(|scope| {
-                let reader = scope.spawn(|| bell.wait_to_read());
-                if blocked_first {
-                    assert!(bell.block(None));
-                    bell.raise();
-                } else {
-                    bell.raise();
-                    assert!(bell.block(None));
-                }
-                reader.join().unwrap();
-            });
-        }
-    }
-
-    #[test]
     fn only_an_earlier_deadline_or_output_makes_a_writer_look_again() {
         let bell = bell();
         let until = from_now(LONG);
@@ -289,16 +239,19 @@ mod tests {
     }
 
     #[test]
-    fn the_watch_looks_only_while_the_writer_is_blocked_and_at_the_earliest_deadline() {
+    fn the_watch_looks_at_a_blocked_writer_at_the_earliest_deadline_or_soon_after_a_wake() {
         let bell = bell();
         let (sooner, later) = (from_now(LONG), from_now(LONG * 2));
+        bell.tell_writer(true, sooner);
+        assert_eq!(bell.watch.next(), None, "a busy writer looks itself");
         assert!(bell.block(later));
+        assert_eq!(bell.watch.next(), later);
         bell.tell_writer(true, sooner);
         bell.tell_writer(true, later);
         assert_eq!(bell.watch.next(), sooner);
-        bell.unblock();
-        assert_eq!(bell.watch.next(), None);
-        bell.tell_writer(true, sooner);
+        bell.raise();
+        assert!(bell.watch.next() < sooner);
+        assert!(bell.end());
         assert_eq!(bell.watch.next(), None);
     }
 

@@ -20,8 +20,9 @@ use gesher_core::drive::{Close, Conn, Flag, Place, Start, Todo};
 use gesher_core::machine::{DialFault, Machine};
 
 use crate::bell::Bell;
-use crate::dial::{Dialler, dial};
+use crate::dial::dial;
 use crate::socket::Socket;
+use crate::system::Clock;
 use crate::threads::{Threads, World, spawn};
 use crate::wait::lock;
 
@@ -49,30 +50,12 @@ struct State {
     conn: Conn,
     /// What the last `advance` asked for.
     todo: Todo,
-    /// Writing failed: the peer is deaf. What it said before is still heard, such as an early answer.
-    deaf: bool,
     place: Place<Threads>,
 }
 
 impl Flag for Connection {
     fn raise(self: &Arc<Self>) {
         self.bell.raise();
-    }
-}
-
-impl Dialler for Connection {
-    fn wait(&self, until: Instant) -> bool {
-        let is_wanted = lock(&self.state).as_ref().is_some_and(|state| !state.place.world().gives_up_dials());
-        if is_wanted {
-            self.bell.wait_to_write(Some(until));
-            // The machine runs first thing once there is a socket.
-            self.bell.lower();
-        }
-        is_wanted
-    }
-
-    fn ring(&self) {
-        self.bell.tell_writer(true, None);
     }
 }
 
@@ -85,16 +68,16 @@ impl Connection {
             socket: OnceLock::new(),
         });
         let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&connection), start);
-        let state = State { conn: Conn::new(machine, world), todo: Todo::default(), deaf: false, place };
+        let state = State { conn: Conn::new(machine, world), todo: Todo::default(), place };
         *lock(&connection.state) = Some(state);
         connection
     }
 
     /// Runs it in threads of its own. Where the system has none left it is over.
-    pub(crate) fn start(self: Arc<Self>, start: Start<TcpStream>) {
+    pub(crate) fn start(self: Arc<Self>, start: Start<TcpStream>, clock: Clock) {
         let dialled = matches!(start, Start::Dial(..));
         let writer = Arc::clone(&self);
-        if spawn("writer".into(), move || writer.contained(|| writer.run(start))).is_err() {
+        if spawn("writer", move || writer.contained(|| writer.run(start, clock))).is_err() {
             self.finish(|conn| {
                 if dialled {
                     conn.dial_failed(DialFault::Unreachable);
@@ -123,11 +106,11 @@ impl Connection {
     }
 
     /// The writer's thread, from the first to the last.
-    fn run(self: &Arc<Self>, start: Start<TcpStream>) {
+    fn run(self: &Arc<Self>, start: Start<TcpStream>, clock: Clock) {
         let socket = match start {
             Start::Supervisor => return self.keep_writing(),
             Start::Accepted(stream) => stream.into(),
-            Start::Dial(to, timeout) => match dial(Arc::clone(self), to, timeout) {
+            Start::Dial(to, timeout) => match dial(self, to, timeout, clock) {
                 Some(Ok(socket)) => socket,
                 Some(Err(why)) => return self.finish(|conn| conn.dial_failed(why)),
                 None => return self.cut(),
@@ -135,11 +118,27 @@ impl Connection {
         };
         if self.open(socket) {
             let reader = Arc::clone(self);
-            match spawn("reader".into(), move || reader.contained(|| reader.keep_reading())) {
+            match spawn("reader", move || reader.contained(|| reader.keep_reading())) {
                 Ok(_) => self.keep_writing(),
                 Err(_) => self.cut(),
             }
         }
+    }
+
+    /// Its dial waits until it is rung, or until `until`; does not, and says so, if nobody wants the connection any more.
+    pub(crate) fn wait_for_dial(&self, until: Deadline) -> bool {
+        let is_wanted = lock(&self.state).as_ref().is_some_and(|state| !state.place.world().gives_up_dials());
+        if is_wanted {
+            self.bell.wait_to_write(until);
+            // The machine runs first thing once there is a socket.
+            self.bell.lower();
+        }
+        is_wanted
+    }
+
+    /// Lets its dial look again.
+    pub(crate) fn ring(&self) {
+        self.bell.tell_writer(true, None);
     }
 
     /// Takes the socket, unless the connection is over.
@@ -227,7 +226,7 @@ impl Connection {
         if ran {
             state.advance(self.socket.get());
         }
-        let State { todo, deaf, .. } = *state;
+        let todo = state.todo;
         if let Some(how) = todo.close {
             let state = guard.take();
             drop(guard);
@@ -237,7 +236,7 @@ impl Connection {
         let until = todo.wake_at.and_then(|(at, _)| state.place.world().carrier().clock.instant(at));
         let writes = output.is_some();
         if let Some(output) = output {
-            let waiting = if todo.write && !deaf { state.conn.output() } else { &[] };
+            let waiting = if todo.write { state.conn.output() } else { &[] };
             output.clear();
             output.extend_from_slice(&waiting[..waiting.len().min(WRITE_BYTES)]);
         }
@@ -246,7 +245,7 @@ impl Connection {
             self.bell.tell_reader();
         }
         if ran && !writes {
-            self.bell.tell_writer(todo.write && !deaf, until);
+            self.bell.tell_writer(todo.write, until);
         }
         if ran && todo.again {
             self.bell.raise();
@@ -282,7 +281,7 @@ impl State {
         match sent {
             Ok(count) => self.conn.sent(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return false,
-            Err(_) => self.deaf = true,
+            Err(_) => self.conn.write_failed(),
         }
         true
     }
@@ -292,7 +291,6 @@ impl State {
         match arrived {
             Err(_) => self.conn.broke(),
             Ok(_) if !self.todo.read => return false,
-            Ok([]) if self.deaf => self.conn.broke(),
             Ok([]) => self.conn.ended(),
             Ok(bytes) => self.conn.received(bytes),
         }
@@ -303,15 +301,12 @@ impl State {
     fn advance(&mut self, socket: Option<&Socket>) {
         loop {
             self.todo = self.conn.advance();
-            if self.todo.shutdown {
-                match socket.map_or(Ok(()), Socket::shut_down) {
-                    Ok(()) => self.conn.has_shut_down(),
-                    Err(_) => self.conn.broke(),
-                }
-            } else if self.deaf && !self.todo.read && self.todo.close.is_none() {
-                self.conn.broke();
-            } else {
+            if !self.todo.shutdown {
                 return;
+            }
+            match socket.map_or(Ok(()), Socket::shut_down) {
+                Ok(()) => self.conn.has_shut_down(),
+                Err(_) => self.conn.broke(),
             }
         }
     }

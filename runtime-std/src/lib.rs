@@ -14,11 +14,10 @@
 //!
 //! No peer holds up a connection for good, since somebody is always there to let its machine run:
 //!
-//! | the writer | the reader | a wake is served by | a deadline by |
-//! | --- | --- | --- | --- |
-//! | waits at the bell | whatever it does | the writer | the writer |
-//! | is blocked in a write | waits until input is wanted | the reader | the watch |
-//! | is blocked in a write | is blocked in a read | the watch, one thread a run | the watch |
+//! | the writer | wakes and deadlines are served by |
+//! | --- | --- |
+//! | waits at the bell | the writer |
+//! | is blocked in a write | the watch, one thread a run |
 //!
 //! Whoever finds that the connection is over shuts its socket down, and that ends reads and writes. Nothing polls.
 //!

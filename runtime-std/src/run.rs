@@ -2,15 +2,14 @@
 
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::Instant;
+use std::sync::Arc;
+use std::thread;
 
 use gesher_core::drive::{Ending, Next, Options, StopHandle, Stopped};
 
 use crate::accept::Accepting;
 use crate::system::{Clock, Service, Signals, raise_descriptor_limit};
 use crate::threads::{Threads, World, cut, spawn};
-use crate::wait::{lock, wait};
 use crate::watch::Watching;
 
 /// How many connections a process may have where [`Options::connections_max`] does not say: each has two threads.
@@ -23,16 +22,14 @@ pub const CONNECTIONS_MAX: usize = 512;
 /// If the system does not let it begin: no descriptors, no threads, no signals.
 pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     raise_descriptor_limit();
-    let bell = Arc::<Bell>::default();
-    options.stop.on_ring({
-        let bell = Arc::clone(&bell);
-        move || bell.ring()
-    });
+    // Whatever is rung while this thread does not wait stays rung, and waking it for nothing is harmless.
+    let waiting = thread::current();
+    options.stop.on_ring(move || waiting.unpark());
     // Caught before anybody is served.
     let signals = if options.signals { Some(Signals::new()?) } else { None };
     if let Some(signals) = &signals {
         let (bytes, stop) = (signals.bytes()?, options.stop.clone());
-        spawn("signals".into(), move || obey(bytes, &stop))?;
+        spawn("signals", move || obey(bytes, &stop))?;
     }
     let clock = Clock::start();
     let watching = Watching::start()?;
@@ -46,7 +43,8 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     loop {
         match ending.next(clock.now().mono, &running.worlds) {
             Next::Drain(index) => running.drain(index),
-            Next::Wait(until) => bell.wait(until.and_then(|until| clock.instant(until))),
+            Next::Wait(None) => thread::park(),
+            Next::Wait(Some(until)) => thread::park_timeout(until.since(clock.now().mono)),
             Next::Over(stopped) => return Ok(stopped),
         }
     }
@@ -97,25 +95,5 @@ fn obey(mut signals: UnixStream, stop: &StopHandle) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => return,
         }
-    }
-}
-
-/// What the run waits for.
-#[derive(Default)]
-struct Bell {
-    rung: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Bell {
-    fn ring(&self) {
-        *lock(&self.rung) = true;
-        self.changed.notify_one();
-    }
-
-    /// Waits until it was rung since the last time, or until `until`.
-    fn wait(&self, until: Option<Instant>) {
-        let (mut rung, _) = wait(&self.changed, lock(&self.rung), until, |rung| !*rung);
-        *rung = false;
     }
 }

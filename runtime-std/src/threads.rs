@@ -48,7 +48,7 @@ impl Carrier for Threads {
         if self.over.load(Ordering::SeqCst) {
             connection.cut();
         } else {
-            connection.start(start);
+            connection.start(start, self.clock);
         }
     }
 }
@@ -62,6 +62,8 @@ pub(crate) fn cut(world: &World) {
 }
 
 /// Starts a thread with a small stack.
-pub(crate) fn spawn(name: String, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(work)
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    // One type for all work: what the standard library makes of each is 2 KB of program.
+    let work: Box<dyn FnOnce() + Send> = Box::new(work);
+    thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(work)
 }

@@ -3,7 +3,6 @@
 //! At the time that a [bell](crate::bell) asked for it lets the connection's machine run; where that ends the
 //! connection, the socket is shut down, and the threads come back.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
@@ -21,31 +20,34 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct Rounds {
-    /// When to look at whom; the address tells connections apart.
-    due: BTreeMap<(Instant, usize), Weak<Connection>>,
+    /// When to look at whom, each once and in no order: few connections are blocked at once.
+    due: Vec<(Instant, Weak<Connection>)>,
     over: bool,
 }
 
 impl Rounds {
     fn next(&self) -> Option<Instant> {
-        self.due.first_key_value().map(|((at, _), _)| *at)
+        self.due.iter().map(|(at, _)| *at).min()
     }
 }
 
 impl Watch {
-    /// Looks at `connection` at `at`.
+    /// Looks at `connection` at `at`, or earlier if it was to do so already.
     pub(crate) fn look(&self, at: Instant, connection: &Weak<Connection>) {
         let mut rounds = lock(&self.rounds);
         let next = rounds.next();
-        rounds.due.insert((at, connection.as_ptr().addr()), Weak::clone(connection));
-        if rounds.next() != next {
+        match rounds.due.iter_mut().find(|(_, known)| known.ptr_eq(connection)) {
+            Some((known, _)) => *known = at.min(*known),
+            None => rounds.due.push((at, Weak::clone(connection))),
+        }
+        if next.is_none_or(|next| at < next) {
             self.changed.notify_one();
         }
     }
 
-    /// Does not look at `connection` at `at`.
-    pub(crate) fn forget(&self, at: Instant, connection: &Weak<Connection>) {
-        lock(&self.rounds).due.remove(&(at, connection.as_ptr().addr()));
+    /// Does not look at `connection` any more.
+    pub(crate) fn forget(&self, connection: &Weak<Connection>) {
+        lock(&self.rounds).due.retain(|(_, known)| !known.ptr_eq(connection));
     }
 
     /// When it looks next.
@@ -59,9 +61,9 @@ impl Watch {
         while !rounds.over {
             let next = rounds.next();
             if next.is_some_and(|at| at <= Instant::now()) {
-                let connection = rounds.due.pop_first().and_then(|(_, connection)| connection.upgrade());
+                let due = rounds.due.extract_if(.., |(at, _)| Some(*at) == next).collect::<Vec<_>>();
                 drop(rounds);
-                if let Some(connection) = connection {
+                for connection in due.iter().filter_map(|(_, connection)| connection.upgrade()) {
                     connection.look_after();
                 }
                 rounds = lock(&self.rounds);
@@ -83,7 +85,7 @@ impl Watching {
     pub(crate) fn start() -> io::Result<Self> {
         let watch = Arc::<Watch>::default();
         let keeper = Arc::clone(&watch);
-        let thread = Some(threads::spawn("watch".into(), move || keeper.keep())?);
+        let thread = Some(threads::spawn("watch", move || keeper.keep())?);
         Ok(Self { watch, thread })
     }
 }

@@ -28,5 +28,6 @@ mod failover;
 mod hostile;
 mod malformed;
 mod messages;
+mod runtimes;
 mod sites;
 mod websockets;

@@ -27,6 +27,8 @@ pub struct Conn {
     io: Io,
     fx: Effects,
     phase: Phase,
+    /// Writing failed.
+    deaf: bool,
     lost: Lost,
 }
 
@@ -81,6 +83,7 @@ impl Conn {
             io: Io::default(),
             fx: Effects::default(),
             phase: Phase::Open { shut_down: false },
+            deaf: false,
             lost: Lost::Dropped,
         }
     }
@@ -128,7 +131,11 @@ impl Conn {
             }
         }
         self.wind_up(now, &mut todo);
-        todo.write = !self.io.output.is_empty() && todo.close.is_none();
+        if self.deaf && !todo.read && todo.close.is_none() {
+            self.broke();
+            self.wind_up(now, &mut todo);
+        }
+        todo.write = !self.io.output.is_empty() && !self.deaf && todo.close.is_none();
         if !todo.again && !todo.write {
             self.io.output.release();
         }
@@ -164,7 +171,18 @@ impl Conn {
 
     /// The peer sends no more (FIN).
     pub fn ended(&mut self) {
-        self.io.input.end();
+        if self.deaf { self.broke() } else { self.io.input.end() }
+    }
+
+    /// Writing failed: the peer is deaf. What it said before is still heard, such as an early answer; the connection
+    /// is over once nothing more comes or is wanted.
+    pub fn write_failed(&mut self) {
+        self.deaf = true;
+    }
+
+    /// Whether writing failed. A runtime that does not block reads what there is, and then says that it broke.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf
     }
 
     /// The bytes that wait to be written.
@@ -271,7 +289,7 @@ mod tests {
             if !std::mem::replace(&mut self.said, true) {
                 io.output.tail().extend_from_slice(b"farewell");
             }
-            Ok(Want { end: Some(self.end), ..Want::default() })
+            Ok(Want { read: true, end: Some(self.end), ..Want::default() })
         }
         fn lost(&mut self, _: &mut Cx<'_>, why: Lost) {
             self.told.lock().expect("no test panics under this lock").push(why);
@@ -329,6 +347,25 @@ mod tests {
             }
             assert_eq!(conn.advance().close, Some(Close::Quietly));
         }
+    }
+
+    #[test]
+    fn what_a_deaf_peer_said_is_heard_and_then_it_is_over() {
+        let (mut conn, _, told) = ending(End::HalfClose);
+        assert!(conn.advance().write);
+        conn.write_failed();
+        assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() });
+        conn.received(b"early");
+        assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() });
+        conn.ended();
+        assert_eq!(conn.advance().close, Some(Close::Reset));
+        drop(conn);
+        assert_eq!(*told.lock().unwrap(), [Lost::Reset]);
+
+        let (mut conn, _, _) = ending(End::Close);
+        conn.advance();
+        conn.write_failed();
+        assert_eq!(conn.advance().close, Some(Close::Reset), "nothing more is wanted of it");
     }
 
     #[test]

@@ -27,12 +27,14 @@
 //!   Effects::wakes ─▶ Flag::raise, on any thread
 //! ```
 
+mod attempts;
 mod conn;
 mod ending;
 mod flags;
 mod stop;
 mod world;
 
+pub use attempts::{Attempt, Attempts};
 pub use conn::{Close, Conn, Outside, Todo};
 pub use ending::{Ending, Next, Options, Stopped};
 pub use flags::Flag;

@@ -85,8 +85,13 @@ impl<C: Carrier> World<C> {
         }
     }
 
-    /// Takes in a connection that was accepted, if there is room and the process wants it; else closes it.
+    /// Takes in a connection that was accepted, if there is room and the process wants it; else closes it. Where room
+    /// runs out the process is asked to make some ([`Process::make_room`]).
     pub fn welcome(&self, stream: C::Stream, from: SocketAddr) {
+        // From the last sixteenth on: who comes now, or next, may be a connector.
+        if self.flags.count() >= self.connections_max - self.connections_max.div_ceil(16) {
+            self.tell(|process, cx| process.make_room(cx));
+        }
         if self.is_full() {
             return;
         }
@@ -102,9 +107,7 @@ impl<C: Carrier> World<C> {
     /// Tells the process to start nothing new; once.
     pub fn drain(&self) {
         if !self.draining.swap(true, Ordering::AcqRel) {
-            let mut fx = Effects::default();
-            self.process.drain(&mut Cx { now: self.now(), fx: &mut fx });
-            deliver(&mut fx, self);
+            self.tell(|process, cx| process.drain(cx));
         }
     }
 
@@ -141,6 +144,12 @@ impl<C: Carrier> World<C> {
     /// Who carries the connections.
     pub fn carrier(&self) -> &C {
         &self.carrier
+    }
+
+    fn tell(&self, what: impl FnOnce(&dyn Process, &mut Cx<'_>)) {
+        let mut fx = Effects::default();
+        what(&*self.process, &mut Cx { now: self.now(), fx: &mut fx });
+        deliver(&mut fx, self);
     }
 
     fn is_full(&self) -> bool {

@@ -140,6 +140,11 @@ impl Visitor {
         Ok(Turn::Want(self.want(io)))
     }
 
+    /// Whether no request is under way; a part of a head may have come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.carried.is_none() && self.ending.is_none()
+    }
+
     pub(super) fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
         if let Some(carried) = self.carried.take() {
             carried.exchange.reset(ResetCode::Cancelled, "the visitor left", cx.fx);

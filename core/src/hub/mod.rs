@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 mod connector;
+pub(crate) mod crowd;
 mod gateway;
 pub(crate) mod mailbox;
 mod ports;

@@ -26,7 +26,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use x25519_dalek::{EphemeralSecret, PublicKey};
+use x25519_dalek::{PublicKey, StaticSecret, X25519_BASEPOINT_BYTES};
 use zeroize::Zeroizing;
 
 pub use crate::auth::Doorman;
@@ -417,8 +417,8 @@ impl<'a> Join<'a> {
         seal: &str,
         rng: &mut ChaCha20Rng,
     ) -> Result<Accepted, Denied> {
-        let ephemeral = EphemeralSecret::random_from_rng(rng);
-        let own_key = signature::encode(PublicKey::from(&ephemeral).as_bytes());
+        let ephemeral = StaticSecret::random_from_rng(rng);
+        let own_key = signature::encode(&public(&ephemeral));
         let offer = offer_text(&self.signed, self.signature_text, self.proof_text);
         let th = transcript_hash(&offer, seal.as_bytes(), own_key.as_bytes());
         // Only who knows secret and PIN can have sent a degenerate key, so that this costs no token.
@@ -513,7 +513,7 @@ fn lock(doorman: &Mutex<Doorman>) -> MutexGuard<'_, Doorman> {
 
 /// A join that was sent and not answered yet. It is good for one answer.
 pub struct JoinAttempt {
-    ephemeral: EphemeralSecret,
+    ephemeral: StaticSecret,
     mix: Zeroizing<[u8; 32]>,
     offer: Vec<u8>,
     websocket_accept: String,
@@ -554,11 +554,11 @@ impl JoinAttempt {
         prefix: &str,
         rng: &mut ChaCha20Rng,
     ) -> (Self, Vec<u8>) {
-        let ephemeral = EphemeralSecret::random_from_rng(&mut *rng);
+        let ephemeral = StaticSecret::random_from_rng(&mut *rng);
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
         let websocket_key = STANDARD.encode(nonce);
-        let own_key = signature::encode(PublicKey::from(&ephemeral).as_bytes());
+        let own_key = signature::encode(&public(&ephemeral));
         let seconds = time.0.to_string();
         let signed = signed_text(seconds.as_bytes(), SEAL.as_bytes(), own_key.as_bytes());
         let signature = signature::encode(&signature::sign(&keys.sign, &signed));
@@ -650,14 +650,15 @@ fn transcript_hash(offer: &[u8], seal: &[u8], gateway_key: &[u8]) -> [u8; 32] {
     Sha256::digest([offer, seal, gateway_key].join(&b'\n')).into()
 }
 
+/// The public half of a key (RFC 7748, 6.1), which is made once and thrown away. The crate's own way goes over Edwards
+/// curves, which nothing else here needs.
+fn public(own: &StaticSecret) -> [u8; 32] {
+    own.diffie_hellman(&X25519_BASEPOINT_BYTES.into()).to_bytes()
+}
+
 /// Makes the gateway's MAC and the link's keys; none if the exchange gives all zeros, which a peer can force by a key
 /// of low order (RFC 7748, 6.1).
-fn agree(
-    mix: &[u8; 32],
-    own: EphemeralSecret,
-    peer: &PublicKey,
-    th: &[u8; 32],
-) -> Option<([u8; 32], LinkKeys)> {
+fn agree(mix: &[u8; 32], own: StaticSecret, peer: &PublicKey, th: &[u8; 32]) -> Option<([u8; 32], LinkKeys)> {
     let shared = own.diffie_hellman(peer);
     if !shared.was_contributory() {
         return None;
@@ -792,9 +793,9 @@ mod tests {
 
     #[test]
     fn every_step_of_the_key_exchange_is_that_of_the_vectors() {
-        let own = EphemeralSecret::random_from_rng(seeded("gateway seed"));
-        assert_eq!(hex(PublicKey::from(&own).as_bytes()), vector("gateway public"));
-        let peer = PublicKey::from(&EphemeralSecret::random_from_rng(seeded("connector seed")));
+        let own = StaticSecret::random_from_rng(seeded("gateway seed"));
+        assert_eq!(hex(&public(&own)), vector("gateway public"));
+        let peer = PublicKey::from(public(&StaticSecret::random_from_rng(seeded("connector seed"))));
         assert_eq!(hex(peer.as_bytes()), vector("connector public"));
         let key = signature::encode(peer.as_bytes());
         let signed = signed_text(vector("seconds").as_bytes(), b"fernet", key.as_bytes());

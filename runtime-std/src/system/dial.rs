@@ -35,8 +35,3 @@ pub fn fault_of(error: &io::Error) -> DialFault {
         _ => DialFault::Unreachable,
     }
 }
-
-/// Which of two failures to tell, the one known and a new one: that nothing listens says more than that there is no way.
-pub fn more_telling(known: Option<DialFault>, error: &io::Error) -> DialFault {
-    known.filter(|known| *known == DialFault::Refused).unwrap_or_else(|| fault_of(error))
-}

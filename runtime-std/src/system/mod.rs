@@ -10,7 +10,7 @@ mod signals;
 mod socket;
 
 pub use clock::Clock;
-pub use dial::{fault_of, more_telling, resolve, without_resolver};
+pub use dial::{fault_of, resolve, without_resolver};
 pub use listen::{Listener, bind, bind_everywhere};
 pub use process::{raise_descriptor_limit, seed};
 pub use service::Service;
