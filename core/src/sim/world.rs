@@ -1,6 +1,7 @@
 //! The world: actors, the pipes between them, and time.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,15 +12,18 @@ use rand_core::{RngCore, SeedableRng};
 
 use super::app::{Act, App, AppConn, AppRequest};
 use super::pipe::{Bottleneck, Item, Pipe};
-use super::transcript::{Said, Sealed, Talk, TapSeals, Transcript};
+use super::tap::{Sealed, TapSeals};
+use crate::capture::{self, Recorder};
 use crate::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
 use crate::drive::{Close, Conn, Outside, Todo};
 use crate::event::Event;
+use crate::hub::seeds::Seeds;
 use crate::hub::{ConnectorHub, GatewayHub};
 use crate::machine::{Cx, Dial, DialFault, Effects, Endpoint, PortId, Process};
 use crate::seal::{Fernet, FixedIv, Plain, SharedSeals};
 use crate::secret::{Keys, Pin, Secret};
 use crate::time::{Instant, Now, UnixSecs, Why};
+use crate::transcript::{Said, Talk, Transcript};
 
 /// What the civil clock of a world says at its start: 2026-01-01T00:00:00Z.
 const EPOCH: u64 = 1_767_225_600;
@@ -103,6 +107,26 @@ pub struct World {
     io_bytes_max: usize,
     /// What is shown after the bytes that it is about.
     later: Vec<(usize, Event)>,
+    /// What is captured of processes, by their names; none captures nothing.
+    captures: Option<BTreeMap<String, Tape>>,
+    capture_bytes_max: u64,
+    /// What keys and IVs of captured processes come from.
+    #[cfg(test)]
+    secret_seeds: Vec<[u8; 32]>,
+}
+
+/// A capture in memory.
+#[derive(Clone, Default)]
+struct Tape(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Tape {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Clock(AtomicU64);
@@ -224,6 +248,10 @@ impl World {
             visitors: 0,
             io_bytes_max: READ_BYTES,
             later: Vec::new(),
+            captures: None,
+            capture_bytes_max: u64::MAX,
+            #[cfg(test)]
+            secret_seeds: Vec::new(),
         }
     }
 
@@ -235,6 +263,32 @@ impl World {
         let queue_bytes = usize::try_from(worth.max(QUEUE_BYTES_MIN)).unwrap_or(usize::MAX);
         self.link_delay = round_trip / 2;
         self.bottleneck = Some(Bottleneck { bits_per_sec, queue_bytes });
+    }
+
+    /// Captures every process that is started from now on (see the module [`crate::capture`]), up to so many bytes each.
+    pub fn capture_all(&mut self, bytes_max: u64) {
+        self.captures = Some(BTreeMap::new());
+        self.capture_bytes_max = bytes_max;
+    }
+
+    /// The capture of a process: of the last of this name.
+    ///
+    /// # Panics
+    /// If it was not captured.
+    pub fn capture(&self, name: &str) -> Vec<u8> {
+        let tape = self.captures.as_ref().and_then(|tapes| tapes.get(name)).expect("a captured process");
+        tape.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn secret_seeds(&self) -> &[[u8; 32]] {
+        &self.secret_seeds
+    }
+
+    fn recorder(&mut self, name: &str) -> Option<Arc<Recorder>> {
+        let tape = Tape::default();
+        self.captures.as_mut()?.insert(name.to_owned(), tape.clone());
+        Some(Recorder::new(Box::new(tape), self.capture_bytes_max, |_| {}))
     }
 
     /// How long the world has been there.
@@ -249,12 +303,24 @@ impl World {
         let (seals, sealed) = self.seals();
         let Joiner { secret, pin, .. } = Joiner::default();
         let config = adapt(GatewayConfig::new(test_keys(secret, pin)).sealing_with(seals));
-        let hub = GatewayHub::new(config, self.draw());
+        let seed = self.draw();
+        let (process, hub) = match self.recorder("gateway") {
+            None => {
+                let hub = GatewayHub::new(config, seed);
+                (hub.clone() as Arc<dyn Process>, hub)
+            }
+            Some(recorder) => {
+                let deciding = self.draw();
+                #[cfg(test)]
+                self.secret_seeds.push(seed);
+                capture::gateway_and_hub(config, Seeds::apart(seed, deciding), deciding, recorder)
+            }
+        };
         let is_at_rest = Box::new({
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
-        self.add_process("gateway", hub, is_at_rest, sealed);
+        self.add_process("gateway", process, is_at_rest, sealed);
     }
 
     /// Starts a connector for the app `target`; `adapt` changes its settings.
@@ -280,15 +346,27 @@ impl World {
         let target = TargetUrl::parse(&format!("http://{target}")).expect("apps have host names");
         let keys = test_keys(joiner.secret, joiner.pin);
         let config = adapt(ConnectorConfig::new(keys, gateway, target).name(name).sealing_with(seals));
-        let hub = ConnectorHub::new(config, self.draw());
+        let seed = self.draw();
+        let (as_process, hub) = match self.recorder(name) {
+            None => {
+                let hub = ConnectorHub::new(config, seed);
+                (hub.clone() as Arc<dyn Process>, hub)
+            }
+            Some(recorder) => {
+                let deciding = self.draw();
+                #[cfg(test)]
+                self.secret_seeds.push(seed);
+                capture::connector_and_hub(config, Seeds::apart(seed, deciding), deciding, recorder)
+            }
+        };
         let is_at_rest = Box::new({
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
-        let process = self.add_process(name, hub.clone(), is_at_rest, sealed);
+        let process = self.add_process(name, as_process.clone(), is_at_rest, sealed);
         let state = &self.processes[process];
         state.outside.skew_secs.store(joiner.skew_secs, Ordering::Relaxed);
-        if let Some(machine) = (hub as Arc<dyn Process>).supervisor() {
+        if let Some(machine) = as_process.supervisor() {
             let conn = Conn::new(machine, state.outside.clone());
             self.add_machine(process, conn, None, Duration::ZERO, false);
         }
@@ -1112,7 +1190,7 @@ impl World {
             Some(Act::AwaitBody) => {
                 let request = conn.last(&self.apps[app.as_str()]);
                 if !request.body.is_empty() {
-                    let what = super::transcript::portion(&request.body);
+                    let what = crate::transcript::portion(&request.body);
                     let name = self.ends[end].name.clone();
                     self.transcript.decided(now, &name, "body", &format!("whole: {what}"));
                 }
