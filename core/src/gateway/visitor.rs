@@ -254,7 +254,7 @@ impl Visitor {
 
     fn judge_join(&self, head: &RequestHead<'_>, now: Now) -> Option<(Verdict, Slot)> {
         let waiting = self.hub.silent_links.take(limits::LINKS_WITHOUT_HELLO_MAX)?;
-        let rng = &mut self.hub.seeds.child();
+        let rng = &mut self.hub.seeds.secret_child();
         Some((
             handshake::verify(head, &self.hub.config.keys, now, self.from, &self.hub.doorman, rng),
             waiting,

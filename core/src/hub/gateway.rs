@@ -47,7 +47,10 @@ pub(crate) struct Figures {
 impl GatewayHub {
     /// A hub with these settings. All its randomness comes from `seed`, which must be as secret and as new as a key.
     pub fn new(config: GatewayConfig, seed: [u8; 32]) -> Arc<Self> {
-        let seeds = Seeds::new(seed);
+        Self::with_seeds(config, Seeds::new(seed))
+    }
+
+    pub(crate) fn with_seeds(config: GatewayConfig, seeds: Seeds) -> Arc<Self> {
         let via = format!("gesher-{:04x}", seeds.number() & 0xffff);
         Arc::new(Self {
             pool: Pool::new(config.memory_bytes),

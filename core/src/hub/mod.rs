@@ -8,7 +8,7 @@ mod gateway;
 pub(crate) mod mailbox;
 mod ports;
 pub(crate) mod registry;
-mod seeds;
+pub(crate) mod seeds;
 pub(crate) mod targets;
 
 pub use self::connector::ConnectorHub;

@@ -17,7 +17,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
@@ -35,7 +35,7 @@ use crate::auth::{Turned, signature};
 use crate::http1::head::{RequestHead, ResponseHead, Version, list_has};
 use crate::limits;
 use crate::seal::SealKey;
-use crate::secret::{Keys, expand, extract};
+use crate::secret::{Keys, Verdicts, expand, extract};
 use crate::time::{Now, UnixSecs};
 use crate::websocket::accept_key;
 
@@ -197,6 +197,13 @@ pub struct LinkKeys {
     pub g2c: SealKey,
 }
 
+impl LinkKeys {
+    /// No keys: for a link that a replay opens without them.
+    fn none() -> Self {
+        Self { c2g: SealKey([0; 32]), g2c: SealKey([0; 32]) }
+    }
+}
+
 // ---- The gateway's side --------------------------------------------------------------------------------------------
 
 /// What a gateway makes of a join.
@@ -277,7 +284,7 @@ pub fn verify(
         let join = Join::signed_rightly(head, keys, clock)?;
         let websocket_key = usable_upgrade(head)?;
         let seal = join.takes_seal()?;
-        let proof_is_right = signature::verify(&keys.join, &join.signed, &join.proof);
+        let proof_is_right = keys.settle(signature::verify(&keys.join, &join.signed, &join.proof));
         lock(doorman).admit(from, now, join.time, &join.signature, proof_is_right)?;
         join.accept(keys, websocket_key, seal, rng)
     });
@@ -372,7 +379,7 @@ impl<'a> Join<'a> {
         if join.time.0.abs_diff(clock.0) > limits::CLOCK_SKEW_SECS_MAX {
             return Err(Refusal::Clock);
         }
-        if !signature::verify(&keys.sign, &join.signed, &join.signature) {
+        if !keys.settle(signature::verify(&keys.sign, &join.signed, &join.signature)) {
             return Err(Refusal::Secret);
         }
         Ok(join)
@@ -515,6 +522,7 @@ fn lock(doorman: &Mutex<Doorman>) -> MutexGuard<'_, Doorman> {
 pub struct JoinAttempt {
     ephemeral: StaticSecret,
     mix: Zeroizing<[u8; 32]>,
+    verdicts: Option<Arc<dyn Verdicts>>,
     offer: Vec<u8>,
     websocket_accept: String,
 }
@@ -554,6 +562,8 @@ impl JoinAttempt {
         prefix: &str,
         rng: &mut ChaCha20Rng,
     ) -> (Self, Vec<u8>) {
+        // What is signed is as good as any answer of the keys: without them it would be another.
+        keys.settle(true);
         let ephemeral = StaticSecret::random_from_rng(&mut *rng);
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
@@ -572,6 +582,7 @@ impl JoinAttempt {
         let attempt = Self {
             ephemeral,
             mix: Zeroizing::new(keys.mix),
+            verdicts: keys.verdicts.clone(),
             offer: offer_text(&signed, signature.as_bytes(), proof.as_bytes()),
             websocket_accept: accept_key(websocket_key.as_bytes()),
         };
@@ -582,7 +593,11 @@ impl JoinAttempt {
     pub fn judge(self, response: &ResponseHead<'_>) -> JoinOutcome {
         let only = |name| once(response.all(name));
         if response.status == 101 && response.all("gesher-accept").next().is_some() {
-            return self.joined(response).map_or(JoinOutcome::Impostor, JoinOutcome::Joined);
+            let verdicts = self.verdicts.clone();
+            let keys = self.joined(response);
+            let joined = verdicts.map_or(keys.is_some(), |verdicts| verdicts.settle(keys.is_some()));
+            let keys = joined.then(|| keys.unwrap_or_else(LinkKeys::none));
+            return keys.map_or(JoinOutcome::Impostor, JoinOutcome::Joined);
         }
         let retry_after = only("retry-after")
             .and_then(parse_decimal)
@@ -743,11 +758,11 @@ mod tests {
     }
 
     fn wrong_pin() -> Keys {
-        Keys { sign: keys().sign, join: [1; 32], mix: [2; 32] }
+        Keys { sign: keys().sign, join: [1; 32], mix: [2; 32], verdicts: None }
     }
 
     fn wrong_secret() -> Keys {
-        Keys { sign: [0; 32], join: [1; 32], mix: [2; 32] }
+        Keys { sign: [0; 32], join: [1; 32], mix: [2; 32], verdicts: None }
     }
 
     /// A join signed rightly over parts that no connector of ours sends.
@@ -1155,7 +1170,7 @@ mod tests {
     fn a_gateway_that_knows_the_secret_but_not_the_pin_is_an_impostor() {
         let mut gateway = Gateway::new();
         let (attempt, join) = gateway.attempt(keys(), at(0));
-        let keys = Keys { sign: keys().sign, join: keys().join, mix: [7; 32] };
+        let keys = Keys { sign: keys().sign, join: keys().join, mix: [7; 32], verdicts: None };
         let head = parse_request(&join).unwrap();
         let verdict = verify(&head, &keys, at(0), HOME.parse().unwrap(), &gateway.doorman, &mut gateway.rng);
         let Verdict::Accepted(accepted) = verdict else { panic!("refused") };

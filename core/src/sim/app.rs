@@ -11,6 +11,8 @@ use crate::http1::head::{HeadKind, HeadScan, parse_request};
 pub enum Act {
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Sends so many bytes that do not matter.
+    Fill(u64),
     /// Does nothing for so many milliseconds.
     WaitMs(u64),
     /// Goes on once the request's body has come whole.

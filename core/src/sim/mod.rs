@@ -24,7 +24,7 @@
 
 mod app;
 mod pipe;
-mod transcript;
+mod tap;
 mod world;
 
 pub use self::app::{Act, AppRequest};

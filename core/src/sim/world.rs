@@ -1,6 +1,7 @@
 //! The world: actors, the pipes between them, and time.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,16 +11,19 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::app::{Act, App, AppConn, AppRequest};
-use super::pipe::{Item, Pipe};
-use super::transcript::{Said, Sealed, Talk, TapSeals, Transcript};
+use super::pipe::{Bottleneck, Item, Pipe};
+use super::tap::{Sealed, TapSeals};
+use crate::capture::{self, Recorder};
 use crate::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
 use crate::drive::{Close, Conn, Outside, Todo};
 use crate::event::Event;
+use crate::hub::seeds::Seeds;
 use crate::hub::{ConnectorHub, GatewayHub};
 use crate::machine::{Cx, Dial, DialFault, Effects, Endpoint, PortId, Process};
-use crate::seal::{Fernet, FixedIv, SharedSeals};
+use crate::seal::{Fernet, FixedIv, Plain, SharedSeals};
 use crate::secret::{Keys, Pin, Secret};
 use crate::time::{Instant, Now, UnixSecs, Why};
+use crate::transcript::{Said, Talk, Transcript};
 
 /// What the civil clock of a world says at its start: 2026-01-01T00:00:00Z.
 const EPOCH: u64 = 1_767_225_600;
@@ -35,6 +39,8 @@ pub enum Sealing {
     Fernet,
     /// The same tokens with IVs that repeat from run to run.
     FixedIv,
+    /// Not at all; and of what is sent nothing is shown or kept. For many bytes.
+    Plain,
 }
 
 /// A trouble on a connector's link.
@@ -89,6 +95,7 @@ pub struct World {
     clock: Arc<Clock>,
     sealing: Sealing,
     link_delay: Duration,
+    bottleneck: Option<Bottleneck>,
     rng: ChaCha20Rng,
     processes: Vec<ProcessState>,
     ends: Vec<End>,
@@ -100,6 +107,26 @@ pub struct World {
     io_bytes_max: usize,
     /// What is shown after the bytes that it is about.
     later: Vec<(usize, Event)>,
+    /// What is captured of processes, by their names; none captures nothing.
+    captures: Option<BTreeMap<String, Tape>>,
+    capture_bytes_max: u64,
+    /// What keys and IVs of captured processes come from.
+    #[cfg(test)]
+    secret_seeds: Vec<[u8; 32]>,
+}
+
+/// A capture in memory.
+#[derive(Clone, Default)]
+struct Tape(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Tape {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Clock(AtomicU64);
@@ -193,6 +220,8 @@ struct MachineState {
 struct VisitorState {
     /// What its kernel did not take yet, and whether FIN follows.
     unsent: Vec<u8>,
+    /// What it sends after that, and that does not matter.
+    fill: u64,
     ends: bool,
     received: Vec<u8>,
     stopped: bool,
@@ -209,6 +238,7 @@ impl World {
             clock: Arc::new(Clock(AtomicU64::new(0))),
             sealing,
             link_delay: Duration::from_millis(link_ms),
+            bottleneck: None,
             rng: ChaCha20Rng::seed_from_u64(seed),
             processes: Vec::new(),
             ends: Vec::new(),
@@ -218,7 +248,52 @@ impl World {
             visitors: 0,
             io_bytes_max: READ_BYTES,
             later: Vec::new(),
+            captures: None,
+            capture_bytes_max: u64::MAX,
+            #[cfg(test)]
+            secret_seeds: Vec::new(),
         }
+    }
+
+    /// Links that are opened from now on have a round trip of this, carry so many bits a second each way, and pass a
+    /// router that holds one round trip's worth of them (64 KiB at least): the usual advice for the size of its queue.
+    pub fn set_links(&mut self, round_trip: Duration, bits_per_sec: u64) {
+        const QUEUE_BYTES_MIN: u128 = 64 * 1024;
+        let worth = round_trip.as_nanos() * u128::from(bits_per_sec) / (8 * 1_000_000_000);
+        let queue_bytes = usize::try_from(worth.max(QUEUE_BYTES_MIN)).unwrap_or(usize::MAX);
+        self.link_delay = round_trip / 2;
+        self.bottleneck = Some(Bottleneck { bits_per_sec, queue_bytes });
+    }
+
+    /// Captures every process that is started from now on (see the module [`crate::capture`]), up to so many bytes each.
+    pub fn capture_all(&mut self, bytes_max: u64) {
+        self.captures = Some(BTreeMap::new());
+        self.capture_bytes_max = bytes_max;
+    }
+
+    /// The capture of a process: of the last of this name.
+    ///
+    /// # Panics
+    /// If it was not captured.
+    pub fn capture(&self, name: &str) -> Vec<u8> {
+        let tape = self.captures.as_ref().and_then(|tapes| tapes.get(name)).expect("a captured process");
+        tape.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn secret_seeds(&self) -> &[[u8; 32]] {
+        &self.secret_seeds
+    }
+
+    fn recorder(&mut self, name: &str) -> Option<Arc<Recorder>> {
+        let tape = Tape::default();
+        self.captures.as_mut()?.insert(name.to_owned(), tape.clone());
+        Some(Recorder::new(Box::new(tape), self.capture_bytes_max, |_| {}))
+    }
+
+    /// How long the world has been there.
+    pub fn elapsed(&self) -> Duration {
+        self.clock.now().since_origin()
     }
 
     // ---- who there is ----------------------------------------------------------------------------------------------
@@ -228,12 +303,24 @@ impl World {
         let (seals, sealed) = self.seals();
         let Joiner { secret, pin, .. } = Joiner::default();
         let config = adapt(GatewayConfig::new(test_keys(secret, pin)).sealing_with(seals));
-        let hub = GatewayHub::new(config, self.draw());
+        let seed = self.draw();
+        let (process, hub) = match self.recorder("gateway") {
+            None => {
+                let hub = GatewayHub::new(config, seed);
+                (hub.clone() as Arc<dyn Process>, hub)
+            }
+            Some(recorder) => {
+                let deciding = self.draw();
+                #[cfg(test)]
+                self.secret_seeds.push(seed);
+                capture::gateway_and_hub(config, Seeds::apart(seed, deciding), deciding, recorder)
+            }
+        };
         let is_at_rest = Box::new({
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
-        self.add_process("gateway", hub, is_at_rest, sealed);
+        self.add_process("gateway", process, is_at_rest, sealed);
     }
 
     /// Starts a connector for the app `target`; `adapt` changes its settings.
@@ -259,15 +346,27 @@ impl World {
         let target = TargetUrl::parse(&format!("http://{target}")).expect("apps have host names");
         let keys = test_keys(joiner.secret, joiner.pin);
         let config = adapt(ConnectorConfig::new(keys, gateway, target).name(name).sealing_with(seals));
-        let hub = ConnectorHub::new(config, self.draw());
+        let seed = self.draw();
+        let (as_process, hub) = match self.recorder(name) {
+            None => {
+                let hub = ConnectorHub::new(config, seed);
+                (hub.clone() as Arc<dyn Process>, hub)
+            }
+            Some(recorder) => {
+                let deciding = self.draw();
+                #[cfg(test)]
+                self.secret_seeds.push(seed);
+                capture::connector_and_hub(config, Seeds::apart(seed, deciding), deciding, recorder)
+            }
+        };
         let is_at_rest = Box::new({
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
-        let process = self.add_process(name, hub.clone(), is_at_rest, sealed);
+        let process = self.add_process(name, as_process.clone(), is_at_rest, sealed);
         let state = &self.processes[process];
         state.outside.skew_secs.store(joiner.skew_secs, Ordering::Relaxed);
-        if let Some(machine) = (hub as Arc<dyn Process>).supervisor() {
+        if let Some(machine) = as_process.supervisor() {
             let conn = Conn::new(machine, state.outside.clone());
             self.add_machine(process, conn, None, Duration::ZERO, false);
         }
@@ -375,6 +474,7 @@ impl World {
         let inner: SharedSeals = match self.sealing {
             Sealing::Fernet => Arc::new(Fernet),
             Sealing::FixedIv => Arc::new(FixedIv),
+            Sealing::Plain => return (Arc::new(Plain), Sealed::default()),
         };
         let sealed = Sealed::default();
         (Arc::new(TapSeals::new(inner, sealed.clone())), sealed)
@@ -403,6 +503,14 @@ impl World {
     pub fn send(&mut self, visitor: Visitor, bytes: impl AsRef<[u8]>) {
         if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
             state.unsent.extend_from_slice(bytes.as_ref());
+            self.visitor_sends(visitor.0);
+        }
+    }
+
+    /// A visitor sends so many bytes that do not matter, as fast as its kernel takes them.
+    pub fn send_fill(&mut self, visitor: Visitor, bytes: u64) {
+        if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
+            state.fill = bytes;
             self.visitor_sends(visitor.0);
         }
     }
@@ -550,15 +658,25 @@ impl World {
 
     /// Lets so many virtual milliseconds pass.
     pub fn run_ms(&mut self, ms: u64) {
-        let until = self.clock.now() + Duration::from_millis(ms);
+        self.run_until(Duration::from_millis(ms), |_| false);
+    }
+
+    /// Lets time pass until something is so, and at most this long; false if it never was. Asks at each moment at which
+    /// anything happened.
+    pub fn run_until(&mut self, at_most: Duration, mut is_so: impl FnMut(&mut Self) -> bool) -> bool {
+        let until = self.clock.now() + at_most;
         loop {
             self.settle();
+            if is_so(self) {
+                return true;
+            }
             match self.next_moment() {
                 Some(next) if next <= until => self.clock.set(next),
                 _ => break,
             }
         }
         self.clock.set(until);
+        false
     }
 
     /// Everyone leaves or is asked to stop, and after a while nobody holds anything any more.
@@ -606,8 +724,13 @@ impl World {
     fn next_moment(&self) -> Option<Instant> {
         let now = self.clock.now();
         let ends = self.ends.iter().flat_map(|end| {
+            let writable = |_| self.ends[end.peer?].inbound.writable_at();
             let (reads, own) = match &end.actor {
-                Actor::Machine(machine) => (machine.todo.read, machine.todo.wake_at.map(|(at, _)| at)),
+                Actor::Machine(machine) => {
+                    let room = Some(()).filter(|()| machine.todo.write).and_then(writable);
+                    let wakes = [machine.todo.wake_at.map(|(at, _)| at), room];
+                    (machine.todo.read, wakes.into_iter().flatten().filter(|at| *at > now).min())
+                }
                 Actor::Visitor(state) => (!state.stopped, None),
                 Actor::App { wait_until, stop_until, .. } => {
                     (true, wait_until.iter().chain(stop_until).min().copied())
@@ -640,7 +763,7 @@ impl World {
 
     fn turn_machine(&mut self, end: usize) -> bool {
         let now = self.clock.now();
-        let room = self.ends[end].peer.is_none_or(|peer| self.ends[peer].inbound.room() > 0);
+        let room = self.ends[end].peer.is_none() || self.room(end) > 0;
         let arrived = self.ends[end].inbound.ready_at().is_some_and(|at| at <= now);
         let Actor::Machine(machine) = &mut self.ends[end].actor else { return false };
         let due = machine.todo.wake_at.filter(|(at, _)| *at <= now);
@@ -810,6 +933,9 @@ impl World {
             let end = self.add_machine(process, Conn::new(machine, outside), None, self.link_delay, true);
             self.ends[end].captured = Some(Vec::new());
             self.accept(end, self.link_delay);
+            for end in [Some(end), self.ends[end].peer].into_iter().flatten() {
+                self.ends[end].inbound.bottleneck = self.bottleneck;
+            }
         } else if app_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, Duration::ZERO, true);
             let actor =
@@ -890,14 +1016,27 @@ impl World {
 
     // ---- bytes -----------------------------------------------------------------------------------------------------
 
+    /// How many bytes may be sent from `end`.
+    fn room(&self, end: usize) -> usize {
+        let End { peer, delay, .. } = &self.ends[end];
+        peer.map_or(0, |peer| self.ends[peer].inbound.room(self.clock.now(), *delay))
+    }
+
     /// Sends from `end` what its peer's pipe takes; returns how much.
     fn put(&mut self, end: usize, bytes: &[u8]) -> usize {
         let now = self.clock.now();
         let Some(peer) = self.ends[end].peer else { return 0 };
-        let at = now + self.ends[end].delay;
-        let count = bytes.len().min(self.ends[peer].inbound.room());
+        let delay = self.ends[end].delay;
+        let count = bytes.len().min(self.room(end));
+        let inbound = &mut self.ends[peer].inbound;
+        if count < bytes.len() {
+            inbound.is_full();
+        }
         let bytes = &bytes[..count];
-        self.ends[peer].inbound.send(at, bytes);
+        inbound.send(now, delay, bytes);
+        if self.sealing == Sealing::Plain {
+            return count;
+        }
         if let Some(captured) = &mut self.ends[end].captured {
             captured.extend_from_slice(bytes);
         }
@@ -956,12 +1095,20 @@ impl World {
 
     /// Sends what a visitor's kernel takes.
     fn visitor_sends(&mut self, end: usize) -> bool {
+        let room = self.room(end);
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
-        let bytes = std::mem::take(&mut state.unsent);
+        if room == 0 {
+            return false;
+        }
+        let mut bytes = std::mem::take(&mut state.unsent);
+        let filled = if bytes.is_empty() { state.fill.min(READ_BYTES as u64) } else { 0 };
+        state.fill -= filled;
+        bytes.resize(bytes.len() + filled as usize, 0);
         let ends = state.ends && bytes.is_empty();
         let count = self.put(end, &bytes);
+        bytes.drain(..count);
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
-        state.unsent = bytes[count..].to_vec();
+        state.unsent = bytes;
         if ends {
             state.ends = false;
             self.put_end(end);
@@ -999,7 +1146,7 @@ impl World {
 
     fn app_acts(&mut self, end: usize) -> bool {
         let now = self.clock.now();
-        let room = self.ends[end].peer.map_or(0, |peer| self.ends[peer].inbound.room());
+        let room = self.room(end);
         let Actor::App { app, conn, wait_until, stop_until } = &mut self.ends[end].actor else {
             return false;
         };
@@ -1017,6 +1164,12 @@ impl World {
         };
         match act {
             Act::AwaitBody if !body_is_whole => return false,
+            Act::Fill(left) if *left > 0 => {
+                let portion = room.min(READ_BYTES).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= portion as u64;
+                self.put(end, &vec![0; portion]);
+                return portion > 0;
+            }
             Act::Send(bytes) if bytes.len() > room => {
                 if room == 0 {
                     return false;
@@ -1031,12 +1184,13 @@ impl World {
             Some(Act::Send(bytes)) => {
                 self.put(end, &bytes);
             }
+            Some(Act::Fill(_)) => {}
             Some(Act::WaitMs(ms)) => *wait_until = Some(now + Duration::from_millis(ms)),
             Some(Act::StopReadingMs(ms)) => *stop_until = Some(now + Duration::from_millis(ms)),
             Some(Act::AwaitBody) => {
                 let request = conn.last(&self.apps[app.as_str()]);
                 if !request.body.is_empty() {
-                    let what = super::transcript::portion(&request.body);
+                    let what = crate::transcript::portion(&request.body);
                     let name = self.ends[end].name.clone();
                     self.transcript.decided(now, &name, "body", &format!("whole: {what}"));
                 }

@@ -2,17 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
 
-use rand_chacha::ChaCha20Rng;
 use sha2::{Digest, Sha256};
 
 use crate::event::{Disconnect, Event};
 use crate::http1::body::{BodyKind, Decoder, Framing, request_framing, response_framing};
 use crate::http1::head::{HeadKind, HeadScan, parse_request, parse_response};
 use crate::link::frame::{self, Frame};
-use crate::seal::{Opener, Record, SealKey, Sealer, Seals, SharedSeals, token_len};
-use crate::time::{Instant, UnixSecs};
+use crate::seal::token_len;
+use crate::time::Instant;
 
 /// The lines so far.
 #[derive(Debug, Default)]
@@ -46,8 +44,14 @@ struct Records {
 }
 
 impl Transcript {
+    #[cfg(feature = "sim")]
     pub(super) fn title(&mut self, title: &str, seed: u64, link_ms: u64) {
         let _ = writeln!(self.text, "# {title:<58} seed {seed} · link {link_ms} ms");
+    }
+
+    /// Takes the lines that are whole.
+    pub(super) fn take(&mut self) -> String {
+        std::mem::take(&mut self.text)
     }
 
     pub(super) fn text(&mut self) -> String {
@@ -141,7 +145,7 @@ impl Transcript {
     /// A record that was sealed for the link whose gateway's end is `link`.
     pub(super) fn record(&mut self, at: Instant, from: &str, to: &str, link: usize, plain: &[u8]) {
         const SEQUENCE_BYTES: usize = 8;
-        let frames = &plain[SEQUENCE_BYTES..];
+        let frames = plain.get(SEQUENCE_BYTES..).unwrap_or_default();
         let mut parsed = frame::parse(frames);
         if let (Some(Ok(Frame::Data { stream, bytes })), None) = (parsed.next(), parsed.next()) {
             let stream = self.stream(link, stream);
@@ -427,43 +431,4 @@ fn push_framing(line: &mut String, framing: Framing) {
         Framing::Chunked => write!(line, " · chunked"),
         Framing::UntilClose => write!(line, " · until close"),
     };
-}
-
-/// The plaintexts of the records that were sealed since someone looked.
-pub(super) type Sealed = Arc<Mutex<Vec<Vec<u8>>>>;
-
-/// A way of sealing that notes what it seals.
-#[derive(Debug)]
-pub(super) struct TapSeals {
-    inner: SharedSeals,
-    sealed: Sealed,
-}
-
-impl TapSeals {
-    pub(super) fn new(inner: SharedSeals, sealed: Sealed) -> Self {
-        Self { inner, sealed }
-    }
-}
-
-impl Seals for TapSeals {
-    fn sealer(&self, key: &SealKey, rng: ChaCha20Rng) -> Box<dyn Sealer> {
-        Box::new(TapSealer { inner: self.inner.sealer(key, rng), sealed: self.sealed.clone() })
-    }
-
-    fn opener(&self, key: &SealKey) -> Box<dyn Opener> {
-        self.inner.opener(key)
-    }
-}
-
-struct TapSealer {
-    inner: Box<dyn Sealer>,
-    sealed: Sealed,
-}
-
-impl Sealer for TapSealer {
-    fn seal_all(&mut self, at: UnixSecs, records: &mut [Record<'_>]) {
-        let plains = records.iter().map(|record| record.plain.to_vec());
-        self.sealed.lock().unwrap_or_else(PoisonError::into_inner).extend(plains);
-        self.inner.seal_all(at, records);
-    }
 }
