@@ -167,6 +167,12 @@ impl Conn {
         self.io.input.end();
     }
 
+    /// How many bytes were read and not worked off. For checks.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.io.input.len()
+    }
+
     /// The bytes that wait to be written.
     pub fn output(&self) -> &[u8] {
         self.io.output.waiting()

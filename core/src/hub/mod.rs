@@ -5,7 +5,7 @@ pub(crate) mod admission;
 mod connector;
 mod gateway;
 pub(crate) mod mailbox;
-mod ports;
+pub(crate) mod ports;
 pub(crate) mod registry;
 mod seeds;
 pub(crate) mod targets;
