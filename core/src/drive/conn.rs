@@ -185,6 +185,12 @@ impl Conn {
         self.deaf
     }
 
+    /// How many bytes were read and not worked off. For checks.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.io.input.len()
+    }
+
     /// The bytes that wait to be written.
     pub fn output(&self) -> &[u8] {
         self.io.output.waiting()

@@ -23,6 +23,7 @@
 //! ```
 
 mod app;
+pub mod fuzz;
 mod pipe;
 mod tap;
 mod world;

@@ -564,6 +564,20 @@ impl World {
 
     // ---- troubles --------------------------------------------------------------------------------------------------
 
+    /// Whether [`Self::trouble`] would find a link and, if bytes are to be changed, some on their way.
+    pub fn may_trouble(&self, connector: &str, trouble: LinkTrouble) -> bool {
+        let Some(link) = self.newest_link(connector) else { return false };
+        let Some(gateway) = self.ends[link].peer else { return false };
+        let end = match trouble {
+            LinkTrouble::FlipBit(way) | LinkTrouble::Repeat(way) | LinkTrouble::Cut(way) => match way {
+                Way::ToGateway => gateway,
+                Way::ToConnector => link,
+            },
+            LinkTrouble::Reset | LinkTrouble::Clog | LinkTrouble::Forget => return true,
+        };
+        self.ends[end].inbound.is_unread()
+    }
+
     /// Something happens to the newest link of a connector.
     ///
     /// # Panics
@@ -1238,7 +1252,7 @@ pub fn conversation(title: &str, seed: u64, link_ms: u64, run: impl Fn(&mut Worl
 }
 
 /// The keys of a world; deriving them takes a while, so each pair of secret and PIN is derived once.
-fn test_keys(secret: &str, pin: &str) -> Keys {
+pub(super) fn test_keys(secret: &str, pin: &str) -> Keys {
     static DERIVED: Mutex<BTreeMap<(String, String), Keys>> = Mutex::new(BTreeMap::new());
     let mut derived = DERIVED.lock().unwrap_or_else(PoisonError::into_inner);
     let derive = || {
