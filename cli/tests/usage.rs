@@ -50,7 +50,8 @@ fn wrong_usage_exits_with_2_and_says_what_was_meant() {
         assert_eq!(code, 2, "{line}: {stderr}");
     }
     let (_, stderr) = run("server --prot 1", &[]);
-    assert!(stderr.contains("'--port'"), "{stderr}");
+    assert!(stderr.contains("'--prot'"), "{stderr}");
+    assert_eq!(stderr.contains("'--port'"), cfg!(feature = "terminal"), "{stderr}");
 }
 
 #[test]
