@@ -125,6 +125,10 @@ pub const SLOW_READER: Duration = Duration::from_secs(2);
 pub const CREDIT_BYTES_MAX: u32 = (1 << 31) - 1;
 /// A PING goes out this often.
 pub const PING_EVERY: Duration = Duration::from_secs(10);
+/// Once nothing arrived for this long after a REQUEST went out, its link is asked whether the connector is there.
+pub const QUIET: Duration = Duration::from_secs(2);
+/// A peer that leaves a PING unanswered for this long, and says nothing else, is unresponsive: others get what is new.
+pub const UNRESPONSIVE: Duration = Duration::from_secs(3);
 /// A link on which nothing arrived for this long has ended.
 pub const SILENCE: Duration = Duration::from_secs(25);
 /// PEERS goes out at most this often.

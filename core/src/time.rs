@@ -97,6 +97,8 @@ pub enum Why {
     Hello,
     /// The next PING is due.
     Ping,
+    /// Nothing came over the link for a while: its peer is asked, or known not to answer.
+    Quiet,
     /// Nothing came over the link for too long.
     Silence,
     /// The next snapshot of PEERS may be sent.
@@ -120,6 +122,7 @@ impl Why {
         Why::Response,
         Why::Hello,
         Why::Ping,
+        Why::Quiet,
         Why::Silence,
         Why::Peers,
         Why::Dial,

@@ -113,6 +113,7 @@ impl GatewayLink {
         }
         if let Some(connector) = &self.connector {
             connector.note_round_trip(self.mux.round_trip());
+            connector.note_unresponsive(self.mux.is_unresponsive(cx.now.mono));
             self.tell_peers(cx.now);
         }
         self.mux.write(cx, io);
