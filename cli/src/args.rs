@@ -36,6 +36,10 @@ To start, with the same gesher.secret (umask 077; gesher keygen > gesher.secret)
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the gateway.";
 
+#[cfg(feature = "capture")]
+const REPLAY_EXIT_CODES: &str = "\
+Exit codes: 0 everything was decided as it was, 1 something else was decided, or the file cannot be read.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the gateway: takes visitors on a public port and passes their requests to the connectors that joined
@@ -50,6 +54,10 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     /// Print a strong secret
     Keygen,
+    /// Run a capture (--capture) again, offline and without the secret, and print what happened
+    #[cfg(feature = "capture")]
+    #[command(after_help = REPLAY_EXIT_CODES)]
+    Replay(ReplayArgs),
     /// Check settings without starting anything, and print the most memory that can be used with them
     #[command(subcommand, after_help = EXIT_CODES)]
     Check(CheckArgs),
@@ -97,6 +105,9 @@ pub(crate) struct ServerArgs {
     pub(crate) drain: Duration,
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
+    #[cfg(feature = "capture")]
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -129,6 +140,9 @@ pub(crate) struct ClientArgs {
     pub(crate) drain: Duration,
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
+    #[cfg(feature = "capture")]
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
 }
@@ -141,8 +155,32 @@ pub(crate) struct DemoArgs {
     pub(crate) once: bool,
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
+    #[cfg(feature = "capture")]
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// What of a run is written down, to be run again.
+#[cfg(feature = "capture")]
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CaptureArgs {
+    /// Write all that this process gets into a new file, for `gesher replay`: a bug seen here can then be seen again.
+    /// It has no secret, PIN or key, but what visitors and apps send is in it in plain
+    #[arg(long, value_name = "FILE", env = "GESHER_CAPTURE")]
+    pub(crate) capture: Option<PathBuf>,
+    /// How long that file may become; then this goes on without
+    #[arg(long, value_name = "SIZE", env = "GESHER_CAPTURE_MAX", default_value = "1G", value_parser = size)]
+    pub(crate) capture_max: u64,
+}
+
+#[cfg(feature = "capture")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReplayArgs {
+    /// The file that --capture wrote
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -230,6 +268,8 @@ impl Args {
             #[cfg(feature = "demo")]
             Command::Demo(_) => return Ok(args),
             Command::Keygen => return Ok(args),
+            #[cfg(feature = "capture")]
+            Command::Replay(_) => return Ok(args),
         };
         let matches =
             matches.subcommand().map(|(_, matches)| matches.subcommand().map_or(matches, |(_, inner)| inner));

@@ -2,6 +2,8 @@
 
 mod args;
 mod banner;
+#[cfg(feature = "capture")]
+mod capture;
 mod check;
 mod client;
 #[cfg(feature = "demo")]
@@ -11,6 +13,8 @@ mod exit;
 mod keygen;
 mod lines;
 mod log;
+#[cfg(feature = "capture")]
+mod replay;
 mod runtime;
 mod secret_file;
 mod server;
@@ -36,6 +40,8 @@ fn run() -> Result<Exit, Failure> {
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Keygen => keygen::run(),
+        #[cfg(feature = "capture")]
+        Command::Replay(args) => replay::run(args),
         Command::Check(args) => check::run(args),
     }
 }

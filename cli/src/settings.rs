@@ -181,6 +181,8 @@ fn host_rule(typed: &str) -> Result<HostRule, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "capture")]
+    use crate::args::CaptureArgs;
     use crate::args::{ColorWhen, Hidden, LogArgs, LogFormat};
     use crate::exit::Exit;
     use crate::runtime::RuntimeArgs;
@@ -206,6 +208,8 @@ mod tests {
             memory: 256 << 20,
             drain: Duration::from_secs(10),
             runtime: RuntimeArgs::default(),
+            #[cfg(feature = "capture")]
+            capture: CaptureArgs { capture: None, capture_max: 1 << 30 },
             log: LOG,
         }
     }
@@ -221,6 +225,8 @@ mod tests {
             memory: 64 << 20,
             drain: Duration::from_secs(10),
             runtime: RuntimeArgs::default(),
+            #[cfg(feature = "capture")]
+            capture: CaptureArgs { capture: None, capture_max: 1 << 30 },
             log: LOG,
         }
     }

@@ -22,6 +22,8 @@ mod wire;
 
 mod browser;
 mod bulk;
+#[cfg(feature = "capture")]
+mod capture;
 mod carrying;
 mod crowd;
 mod failover;

@@ -29,6 +29,7 @@ pub(super) mod kind {
     pub(in super::super) const LOST: u8 = 4;
     pub(in super::super) const DRAIN: u8 = 5;
     pub(in super::super) const STOP: u8 = 6;
+    pub(in super::super) const ROOM: u8 = 7;
 }
 
 /// What the keys said, where a machine asked.

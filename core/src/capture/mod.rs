@@ -23,6 +23,7 @@
 //!   4 lost        machine ‖ now ‖ why u8 ‖ answers ‖ decision
 //!   5 drain       now                                         the process was asked to stop
 //!   6 stop        reason text                                 nothing was captured from here on
+//!   7 room        now                                         room for connections ran out, and some were let go
 //! machine   number: supervisor, accepted connections and dials, in the order in which they came
 //! now       nanoseconds ‖ civil seconds, each less what the entry before had (zigzag)
 //! input     bytes that arrived since the last call, as they came

@@ -233,6 +233,13 @@ impl<P: Process + 'static> Process for RecordedProcess<P> {
         machine.map(|machine| self.recorder.next_machine(writer, machine))
     }
 
+    fn make_room(&self, cx: &mut Cx<'_>) {
+        let writer = &mut *self.recorder.lock();
+        let entry = Draft::new(kind::ROOM).now(cx.now, &mut writer.last);
+        self.recorder.write(writer, entry);
+        self.inner.make_room(cx);
+    }
+
     fn drain(&self, cx: &mut Cx<'_>) {
         let writer = &mut *self.recorder.lock();
         let entry = Draft::new(kind::DRAIN).now(cx.now, &mut writer.last);

@@ -226,6 +226,7 @@ impl Run {
             kind::CALL => self.call(fields),
             kind::LOST => self.lost(fields),
             kind::DRAIN => self.drain(fields),
+            kind::ROOM => self.make_room(fields),
             kind::STOP => {
                 let why = fields.text().ok_or(Wrong::Corrupt)?.to_owned();
                 self.transcript.trouble(self.last.mono, &format!("the capture ends here: {why}"));
@@ -346,6 +347,14 @@ impl Run {
         if !after.is_same || decided != decision {
             return Err(Wrong::Differs(peer, differs(decision)));
         }
+        Ok(())
+    }
+
+    fn make_room(&mut self, fields: &mut Fields<'_>) -> Result<(), Wrong> {
+        let now = self.now(fields).ok_or(Wrong::Corrupt)?;
+        fields.end().ok_or(Wrong::Corrupt)?;
+        self.transcript.trouble(now.mono, "room for connections runs out");
+        self.process.make_room(&mut Cx { now, fx: &mut Effects::default() });
         Ok(())
     }
 
