@@ -46,6 +46,7 @@ impl Scene {
             }
             _ => vec![Act::send(format!("HTTP/1.1 200 OK\r\nContent-Length: 128\r\n\r\n{:128}", "small"))],
         });
+        world.forget_bodies("app");
         world.start_connector("connector", "app", |config| config);
         world.run_ms(round_trip_ms * 10);
         Self { world, round_trip, bits_per_sec, bulk: Vec::new(), received: 0 }
@@ -79,8 +80,8 @@ impl Scene {
 
     /// How many body bytes have come through.
     fn carried(&self) -> u64 {
-        let up: usize = self.world.requests("app").iter().map(|request| request.body.len()).sum();
-        self.received + up as u64
+        let up: u64 = self.world.requests("app").iter().map(|request| request.body_bytes).sum();
+        self.received + up
     }
 
     /// Lets the transfers go on until they get no faster, and returns the share of the link that they have then.
@@ -107,7 +108,7 @@ impl Scene {
 
     /// The median and the worst time of small requests, one after the other on one connection.
     fn small_requests(&mut self) -> (Duration, Duration) {
-        const REQUESTS: u32 = 25;
+        const REQUESTS: u32 = 15;
         let visitor = self.world.visit();
         let mut times = Vec::new();
         for request in 0..REQUESTS {

@@ -374,8 +374,13 @@ impl World {
 
     /// Starts an app that answers each request with these acts.
     pub fn start_app(&mut self, name: &str, handler: impl FnMut(&AppRequest) -> Vec<Act> + 'static) {
-        let app =
-            App { handler: Box::new(handler), up: true, dial_time: Duration::ZERO, requests: Vec::new() };
+        let app = App {
+            handler: Box::new(handler),
+            up: true,
+            dial_time: Duration::ZERO,
+            keeps_bodies: true,
+            requests: Vec::new(),
+        };
         self.apps.insert(name.to_owned(), app);
     }
 
@@ -386,6 +391,11 @@ impl World {
     /// Whether an app takes connections.
     pub fn set_app_up(&mut self, name: &str, up: bool) {
         self.app(name).up = up;
+    }
+
+    /// An app only counts the bodies that it gets from now on.
+    pub fn forget_bodies(&mut self, name: &str) {
+        self.app(name).keeps_bodies = false;
     }
 
     /// How long an app lets those wait who connect.
