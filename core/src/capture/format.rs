@@ -146,6 +146,14 @@ impl Draft {
     }
 }
 
+/// A file with these entries: kinds and bodies. What is too long for one is left out.
+#[cfg(feature = "sim")]
+pub(crate) fn file_of<T: AsRef<[u8]>>(payloads: &[T]) -> Vec<u8> {
+    let draft = |payload: &[u8]| Draft([&[0; HEADER_BYTES], payload].concat());
+    let entries = payloads.iter().filter_map(|payload| draft(payload.as_ref()).finish());
+    [MAGIC.to_vec(), entries.collect::<Vec<_>>().concat()].concat()
+}
+
 fn check(payload: &[u8]) -> [u8; 4] {
     let mut check = [0; 4];
     check.copy_from_slice(&Sha256::digest(payload)[..4]);

@@ -41,6 +41,8 @@ mod replay;
 mod tests;
 
 pub use self::format::ReadError;
+#[cfg(feature = "sim")]
+pub(crate) use self::format::file_of;
 pub use self::record::{Recorder, Stop, connector, gateway};
 #[cfg(feature = "sim")]
 pub(crate) use self::record::{connector_and_hub, gateway_and_hub};

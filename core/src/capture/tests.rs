@@ -10,7 +10,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
-use super::format::{Draft, Entries, MAGIC};
+use super::format::Entries;
 use super::*;
 use crate::config::GatewayConfig;
 use crate::fault::Fault;
@@ -247,11 +247,6 @@ fn a_capture_with_a_flipped_bit_is_told_with_the_entry_it_is_in() {
 /// The payloads of a file's entries.
 fn payloads(file: &[u8]) -> Vec<Vec<u8>> {
     offsets(file).windows(2).map(|ends| file[ends[0] as usize + 8..ends[1] as usize].to_vec()).collect()
-}
-
-fn file_of(payloads: &[Vec<u8>]) -> Vec<u8> {
-    let entries = payloads.iter().map(|payload| Draft::new(payload[0]).raw(&payload[1..]).finish().unwrap());
-    [MAGIC.to_vec(), entries.collect::<Vec<_>>().concat()].concat()
 }
 
 #[test]

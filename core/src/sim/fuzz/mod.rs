@@ -14,6 +14,7 @@
 //! | [`hub`] | tables, lanes and pools do what simple models of them do |
 //! | [`gateway_connection`] | whatever visitors and connectors send, what comes out keeps the rules, and all ends |
 //! | [`connector_connection`] | the same of a connector, between a hostile gateway and a hostile app |
+//! | [`replay`] | whatever a capture says, running it ends in order or in an error, each time the same |
 //! | [`conversation`] | a whole deployment, with the bytes as its dice, comes to rest, and no answer is wrong |
 
 mod app;
@@ -28,6 +29,7 @@ mod hub;
 mod input;
 mod link;
 mod record;
+mod replay;
 mod rig;
 mod visitor;
 mod websocket;
@@ -41,13 +43,14 @@ pub use self::http_body::http_body;
 pub use self::http_head::http_head;
 pub use self::hub::hub;
 pub use self::record::record;
+pub use self::replay::replay;
 pub use self::websocket::websocket;
 
 /// What a fuzz target runs.
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also that of its corpus.
-pub const TARGETS: [(&str, Body); 10] = [
+pub const TARGETS: [(&str, Body); 11] = [
     ("http_head", http_head),
     ("http_body", http_body),
     ("websocket", websocket),
@@ -58,4 +61,5 @@ pub const TARGETS: [(&str, Body); 10] = [
     ("gateway_connection", gateway_connection),
     ("connector_connection", connector_connection),
     ("conversation", conversation),
+    ("replay", replay),
 ];
