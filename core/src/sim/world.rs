@@ -11,9 +11,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 
 use super::app::{Act, App, AppConn, AppRequest};
-use super::pipe::{Bottleneck, Item, Pipe};
+use super::pipe::{Bottleneck, Item, PIPE_BYTES, Pipe};
 use super::tap::{Sealed, TapSeals};
-use crate::capture::{self, Recorder};
+use crate::capture::{self, Recorder, Replay, ReplayError};
 use crate::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
 use crate::drive::{Close, Conn, Outside, Todo};
 use crate::event::Event;
@@ -107,8 +107,8 @@ pub struct World {
     io_bytes_max: usize,
     /// What is shown after the bytes that it is about.
     later: Vec<(usize, Event)>,
-    /// What is captured of processes, by their names; none captures nothing.
-    captures: Option<BTreeMap<String, Tape>>,
+    /// What is captured of processes, with their names; none captures nothing.
+    captures: Option<Vec<(String, Tape)>>,
     capture_bytes_max: u64,
     /// What keys and IVs of captured processes come from.
     #[cfg(test)]
@@ -267,7 +267,7 @@ impl World {
 
     /// Captures every process that is started from now on (see the module [`crate::capture`]), up to so many bytes each.
     pub fn capture_all(&mut self, bytes_max: u64) {
-        self.captures = Some(BTreeMap::new());
+        self.captures = Some(Vec::new());
         self.capture_bytes_max = bytes_max;
     }
 
@@ -276,8 +276,13 @@ impl World {
     /// # Panics
     /// If it was not captured.
     pub fn capture(&self, name: &str) -> Vec<u8> {
-        let tape = self.captures.as_ref().and_then(|tapes| tapes.get(name)).expect("a captured process");
-        tape.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.captures().rfind(|(captured, _)| *captured == name).expect("a captured process").1
+    }
+
+    /// All captures, with the names of their processes.
+    pub fn captures(&self) -> impl DoubleEndedIterator<Item = (&str, Vec<u8>)> {
+        let copy = |tape: &Tape| tape.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.captures.iter().flatten().map(move |(name, tape)| (name.as_str(), copy(tape)))
     }
 
     #[cfg(test)]
@@ -287,7 +292,7 @@ impl World {
 
     fn recorder(&mut self, name: &str) -> Option<Arc<Recorder>> {
         let tape = Tape::default();
-        self.captures.as_mut()?.insert(name.to_owned(), tape.clone());
+        self.captures.as_mut()?.push((name.to_owned(), tape.clone()));
         Some(Recorder::new(Box::new(tape), self.capture_bytes_max, |_| {}))
     }
 
@@ -787,7 +792,7 @@ impl World {
 
     fn turn_machine(&mut self, end: usize) -> bool {
         let now = self.clock.now();
-        let room = self.ends[end].peer.is_none() || self.room(end) > 0;
+        let room = self.room(end) > 0;
         let arrived = self.ends[end].inbound.ready_at().is_some_and(|at| at <= now);
         let Actor::Machine(machine) = &mut self.ends[end].actor else { return false };
         let due = machine.todo.wake_at.filter(|(at, _)| *at <= now);
@@ -1043,13 +1048,14 @@ impl World {
     /// How many bytes may be sent from `end`.
     fn room(&self, end: usize) -> usize {
         let End { peer, delay, .. } = &self.ends[end];
-        peer.map_or(0, |peer| self.ends[peer].inbound.room(self.clock.now(), *delay))
+        peer.map_or(PIPE_BYTES, |peer| self.ends[peer].inbound.room(self.clock.now(), *delay))
     }
 
     /// Sends from `end` what its peer's pipe takes; returns how much.
     fn put(&mut self, end: usize, bytes: &[u8]) -> usize {
         let now = self.clock.now();
-        let Some(peer) = self.ends[end].peer else { return 0 };
+        // Whom the gateway did not take learns it later; until then his kernel takes what he sends.
+        let Some(peer) = self.ends[end].peer else { return bytes.len() };
         let delay = self.ends[end].delay;
         let count = bytes.len().min(self.room(end));
         let inbound = &mut self.ends[peer].inbound;
@@ -1245,10 +1251,11 @@ impl End {
     }
 }
 
-/// Runs a conversation twice, with real Fernet and with fixed IVs, and returns the one transcript of both.
+/// Runs a conversation twice, with real Fernet and with fixed IVs, and returns the one transcript of both; and once more
+/// captured, to replay what each process got.
 ///
 /// # Panics
-/// If the two differ, or somebody holds something after everyone has left.
+/// If the two differ, somebody holds something after everyone has left, or a replay decides something else.
 pub fn conversation(title: &str, seed: u64, link_ms: u64, run: impl Fn(&mut World)) -> String {
     let [fernet, fixed] = [Sealing::Fernet, Sealing::FixedIv].map(|sealing| {
         let mut world = World::new(title, seed, link_ms, sealing);
@@ -1258,6 +1265,17 @@ pub fn conversation(title: &str, seed: u64, link_ms: u64, run: impl Fn(&mut Worl
         transcript
     });
     assert_eq!(fernet, fixed, "how records are sealed changes nothing else");
+    // What decides is drawn from another seed there, so that waits are others.
+    let mut world = World::new(title, seed, link_ms, Sealing::Fernet);
+    world.capture_all(u64::MAX);
+    run(&mut world);
+    world.come_to_rest();
+    for (name, file) in world.captures() {
+        let mut shown = String::new();
+        let replayed = Replay::open(file.as_slice()).map_err(ReplayError::from);
+        let replayed = replayed.and_then(|replay| replay.run(|lines| shown += lines));
+        assert!(replayed.is_ok(), "{name}: {replayed:?}\n{shown}");
+    }
     fixed
 }
 
