@@ -15,6 +15,8 @@ use crate::time::UnixSecs;
 pub(crate) struct Connector {
     pub(crate) id: String,
     pub(crate) name: String,
+    /// What people know it by: its name, or its id if it has none.
+    pub(crate) label: Arc<str>,
     pub(crate) inbox: Arc<Inbox>,
     /// The window that the connector grants each stream at first, in bytes.
     pub(crate) window: u32,
@@ -128,7 +130,9 @@ impl Registry {
         if place.is_none() && state.joined.len() >= connectors_max {
             return Attached::Full;
         }
+        let label = if hello.name.is_empty() { &id } else { &hello.name };
         let connector = Arc::new(Connector {
+            label: label.as_str().into(),
             id,
             name: hello.name,
             inbox,

@@ -432,8 +432,7 @@ impl Visitor {
 
     fn log(&self, carried: Box<Carried>, trouble: Option<Trouble>, cx: &mut Cx<'_>) {
         let Carried { mut log, connector, began, .. } = *carried;
-        log.connector =
-            Some(connector.name.clone()).filter(|name| !name.is_empty()).or(Some(connector.id.clone()));
+        log.connector = Some(Arc::clone(&connector.label));
         log.took = cx.now.mono.since(began);
         log.trouble = trouble;
         cx.fx.events.push(Event::Request(log));
