@@ -36,6 +36,8 @@
 mod format;
 mod record;
 mod replay;
+mod settings;
+mod spoken;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rand_chacha::ChaCha20Rng;
 
 use super::format::{Answer, Decides, Decision, Draft, MAGIC, PANICKED, kind};
-use super::replay;
+use super::{replay, settings};
 use crate::config::{ConnectorConfig, GatewayConfig};
 use crate::fault::Fault;
 use crate::hub::seeds::Seeds;
@@ -188,7 +188,7 @@ pub(crate) fn gateway_and_hub(
     deciding: [u8; 32],
     recorder: Arc<Recorder>,
 ) -> (Arc<dyn Process>, Arc<GatewayHub>) {
-    recorder.begin(replay::GATEWAY, &deciding, |draft| replay::put_gateway(draft, &config));
+    recorder.begin(settings::GATEWAY, &deciding, |draft| settings::put_gateway(draft, &config));
     config.keys.verdicts = Some(recorder.clone());
     config.seals = Arc::new(RecordedSeals { inner: config.seals, recorder: recorder.clone() });
     let hub = GatewayHub::with_seeds(config, seeds);
@@ -201,7 +201,7 @@ pub(crate) fn connector_and_hub(
     deciding: [u8; 32],
     recorder: Arc<Recorder>,
 ) -> (Arc<dyn Process>, Arc<ConnectorHub>) {
-    recorder.begin(replay::CONNECTOR, &deciding, |draft| replay::put_connector(draft, &config));
+    recorder.begin(settings::CONNECTOR, &deciding, |draft| settings::put_connector(draft, &config));
     config.keys.verdicts = Some(recorder.clone());
     config.seals = Arc::new(RecordedSeals { inner: config.seals, recorder: recorder.clone() });
     let hub = ConnectorHub::with_seeds(config, seeds);

@@ -1,26 +1,21 @@
 //! Runs the machines over a capture, and shows what they do.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rand_chacha::ChaCha20Rng;
-
-use super::format::{Answer, Decides, Decision, Draft, Entries, Fields, PANICKED, ReadError, kind};
-use crate::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
-use crate::http1::hop::HostRule;
+use super::format::{Answer, Decision, Entries, Fields, PANICKED, ReadError, kind};
+use super::settings::{CONNECTOR, GATEWAY, get_connector, get_gateway};
+use super::spoken::{SaidSeals, Spoken};
 use crate::hub::seeds::Seeds;
 use crate::hub::{ConnectorHub, GatewayHub};
 use crate::machine::{Cx, DialFault, Effects, Endpoint, Io, Lost, Machine, Process};
-use crate::seal::{Forged, Opener, Record, SealKey, Sealer, Seals};
-use crate::secret::{Keys, Verdicts};
-use crate::time::{Instant, Now, UnixSecs};
+use crate::secret::Keys;
+use crate::time::{Instant, Now};
 use crate::transcript::{Said, Talk, Transcript};
 
-pub(super) const GATEWAY: u8 = 0;
-pub(super) const CONNECTOR: u8 = 1;
 /// The peer of a machine that has none.
 const SUPERVISOR: &str = "supervisor";
 /// What a connection has not worked off: more than any runtime gives a machine that does not want it.
@@ -451,155 +446,6 @@ impl Show<'_> {
             }
         }
     }
-}
-
-// ---- what the keys said --------------------------------------------------------------------------------------------
-
-/// Says again what the keys said.
-#[derive(Default)]
-struct Spoken(Mutex<Turn>);
-
-/// One call.
-#[derive(Default)]
-struct Turn {
-    answers: VecDeque<Answer>,
-    sealed: Vec<Answer>,
-    decides: Decides,
-    used: bool,
-    /// Everything was asked that had been, in its order, and nothing else.
-    is_same: bool,
-}
-
-impl Spoken {
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn begin(&self, answers: &[Answer]) {
-        *self.turn() = Turn { answers: answers.iter().cloned().collect(), is_same: true, ..Turn::default() };
-    }
-
-    fn end(&self) -> Turn {
-        let mut turn = std::mem::take(&mut *self.turn());
-        turn.is_same &= turn.answers.is_empty();
-        turn
-    }
-}
-
-impl Verdicts for Spoken {
-    fn settle(&self, _is_right: bool) -> bool {
-        let turn = &mut *self.turn();
-        turn.used = true;
-        match turn.answers.pop_front() {
-            Some(Answer::Checked(is_right)) => is_right,
-            _ => {
-                turn.is_same = false;
-                false
-            }
-        }
-    }
-}
-
-struct SaidSeals(Arc<Spoken>);
-
-impl fmt::Debug for SaidSeals {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SaidSeals")
-    }
-}
-
-impl Seals for SaidSeals {
-    fn sealer(&self, _key: &SealKey, _rng: ChaCha20Rng) -> Box<dyn Sealer> {
-        Box::new(SaidSeals(self.0.clone()))
-    }
-
-    fn opener(&self, _key: &SealKey) -> Box<dyn Opener> {
-        Box::new(SaidSeals(self.0.clone()))
-    }
-}
-
-impl Sealer for SaidSeals {
-    fn seal_all(&mut self, _at: UnixSecs, records: &mut [Record<'_>]) {
-        let turn = &mut *self.0.turn();
-        turn.used = true;
-        for Record { plain, token } in records {
-            turn.decides.sealed(plain);
-            turn.sealed.push(Answer::Opened(plain.to_vec()));
-            token.fill(0);
-        }
-    }
-}
-
-impl Opener for SaidSeals {
-    fn open(&mut self, _token: &[u8], out: &mut Vec<u8>) -> Result<(), Forged> {
-        let turn = &mut *self.0.turn();
-        turn.used = true;
-        match turn.answers.pop_front() {
-            Some(Answer::Opened(plain)) => {
-                out.extend_from_slice(&plain);
-                Ok(())
-            }
-            Some(Answer::Forged) => Err(Forged),
-            _ => {
-                turn.is_same = false;
-                Err(Forged)
-            }
-        }
-    }
-}
-
-// ---- settings ------------------------------------------------------------------------------------------------------
-
-fn duration(draft: Draft, time: Duration) -> Draft {
-    draft.number(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn millis(fields: &mut Fields<'_>) -> Option<Duration> {
-    Some(Duration::from_millis(fields.number()?))
-}
-
-// Both name every field: whoever adds one has to say here whether decisions hang on it.
-
-pub(super) fn put_gateway(draft: Draft, config: &GatewayConfig) -> Draft {
-    let GatewayConfig {
-        keys: _,
-        seals: _,
-        connectors_max,
-        memory_bytes,
-        body_bytes_max,
-        response_timeout,
-        send_timeout,
-        drain,
-    } = config;
-    let draft = draft.number(*connectors_max as u64).number(*memory_bytes as u64);
-    let draft = draft.byte(u8::from(body_bytes_max.is_some())).number(body_bytes_max.unwrap_or(0));
-    duration(duration(duration(draft, *response_timeout), *send_timeout), *drain)
-}
-
-fn get_gateway(fields: &mut Fields<'_>, keys: Keys) -> Option<GatewayConfig> {
-    let config = GatewayConfig::new(keys).connectors_max(fields.size()?).ok()?.memory(fields.size()?).ok()?;
-    let (is_bounded, body_bytes_max) = (fields.flag()?, fields.number()?);
-    let config = if is_bounded { config.body_max(body_bytes_max) } else { config };
-    let config = config.response_timeout(millis(fields)?);
-    let config = config.send_timeout(millis(fields)?);
-    Some(config.drain(millis(fields)?))
-}
-
-pub(super) fn put_connector(draft: Draft, config: &ConnectorConfig) -> Draft {
-    let ConnectorConfig { keys: _, seals: _, gateway, target, host_rule, name, memory_bytes, drain } = config;
-    let draft = [gateway.to_string().as_str(), target.to_string().as_str(), host_rule.as_str(), name]
-        .iter()
-        .fold(draft, |draft, text| draft.bytes(text.as_bytes()));
-    duration(draft.number(*memory_bytes as u64), *drain)
-}
-
-fn get_connector(fields: &mut Fields<'_>, keys: Keys) -> Option<ConnectorConfig> {
-    let gateway = GatewayUrl::parse(fields.text()?).ok()?;
-    let target = TargetUrl::parse(fields.text()?).ok()?;
-    let config = ConnectorConfig::new(keys, gateway, target);
-    let config = config.host_rule(HostRule::parse(fields.text()?)?);
-    let config = config.name(fields.text()?).memory(fields.size()?).ok()?;
-    Some(config.drain(millis(fields)?))
 }
 
 // ---- how a connection was lost -------------------------------------------------------------------------------------
