@@ -1,4 +1,5 @@
-"""Checks what the program is built from: licences that go with Apache-2.0, and one version of each crypto crate."""
+"""Checks what the program is built from: licences that go with Apache-2.0, one version of each crypto crate, and no async
+crate in the build that is to have none."""
 import collections
 import json
 import re
@@ -30,6 +31,11 @@ for line in tree.splitlines():
         name, version = line.split()[:2]
         versions[name].add(version)
 trouble += [f"{name}: {', '.join(sorted(found))}" for name, found in versions.items() if name in CRYPTO and len(found) > 1]
+# The runtime on threads is there to do without these.
+small = subprocess.check_output(["cargo", "tree", "-p", "gesher", "--no-default-features", "--features", "std", "-e", "normal",
+                                 "--prefix", "none", "--locked"], text=True)
+trouble += sorted({f"{line.split()[0]}: an async crate in the build without one" for line in small.splitlines()
+                   if re.match(r"async-|futures|smol|polling|tokio|mio|event-listener", line)})
 print(f"{len(versions)} crates in the program")
 if trouble:
     sys.exit("\n".join(trouble))

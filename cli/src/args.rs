@@ -10,26 +10,35 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
+use crate::runtime::{RuntimeArgs, VERSION};
+
 /// A secure, self-hosted HTTP tunnel
 ///
 /// Puts a web app that runs on your own machine behind a public address, without opening a port there:
 /// `gesher server` runs on the public machine, `gesher client` beside the app.
 #[derive(Debug, Parser)]
-#[command(name = "gesher", version, after_help = START, max_term_width = 100)]
+#[command(name = "gesher", version = VERSION, after_help = start(), max_term_width = 100)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
-const START: &str = "\
-To see it work, all on this machine:
-  gesher demo
+fn start() -> String {
+    let demo =
+        if cfg!(feature = "demo") { "To see it work, all on this machine:\n  gesher demo\n\n" } else { "" };
+    format!("{demo}{START}")
+}
 
+const START: &str = "\
 To start, with the same gesher.secret (umask 077; gesher keygen > gesher.secret) on both machines:
   gesher server --secret-file gesher.secret
   gesher client --secret-file gesher.secret --gateway http://HOST:8000 --pin PIN --target 3000";
 
 const EXIT_CODES: &str = "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 refused by the gateway.";
+
+#[cfg(feature = "capture")]
+const REPLAY_EXIT_CODES: &str = "\
+Exit codes: 0 everything was decided as it was, 1 something else was decided, or the file cannot be read.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -41,9 +50,14 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// Show it all on this machine: a gateway, two connectors, and a small app to try them with
     #[command(after_help = EXIT_CODES)]
+    #[cfg(feature = "demo")]
     Demo(DemoArgs),
     /// Print a strong secret
     Keygen,
+    /// Run a capture (--capture) again, offline and without the secret, and print what happened
+    #[cfg(feature = "capture")]
+    #[command(after_help = REPLAY_EXIT_CODES)]
+    Replay(ReplayArgs),
     /// Check settings without starting anything, and print the most memory that can be used with them
     #[command(subcommand, after_help = EXIT_CODES)]
     Check(CheckArgs),
@@ -90,6 +104,11 @@ pub(crate) struct ServerArgs {
     #[arg(long, value_name = "TIME", env = "GESHER_DRAIN", default_value = "10s", value_parser = time)]
     pub(crate) drain: Duration,
     #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
+    #[cfg(feature = "capture")]
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+    #[command(flatten)]
     pub(crate) log: LogArgs,
 }
 
@@ -120,16 +139,48 @@ pub(crate) struct ClientArgs {
     #[arg(long, value_name = "TIME", env = "GESHER_DRAIN", default_value = "10s", value_parser = time)]
     pub(crate) drain: Duration,
     #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
+    #[cfg(feature = "capture")]
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+    #[command(flatten)]
     pub(crate) log: LogArgs,
 }
 
+#[cfg(feature = "demo")]
 #[derive(Debug, clap::Args)]
 pub(crate) struct DemoArgs {
     /// Send some requests through, show what came back, and exit: with 0 only if all of it was right
     #[arg(long)]
     pub(crate) once: bool,
     #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
+    #[cfg(feature = "capture")]
+    #[command(flatten)]
+    pub(crate) capture: CaptureArgs,
+    #[command(flatten)]
     pub(crate) log: LogArgs,
+}
+
+/// What of a run is written down, to be run again.
+#[cfg(feature = "capture")]
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct CaptureArgs {
+    /// Write all that this process gets into a new file, for `gesher replay`: a bug seen here can then be seen again.
+    /// It has no secret, PIN or key, but what visitors and apps send is in it in plain
+    #[arg(long, value_name = "FILE", env = "GESHER_CAPTURE")]
+    pub(crate) capture: Option<PathBuf>,
+    /// How long that file may become; then this goes on without
+    #[arg(long, value_name = "SIZE", env = "GESHER_CAPTURE_MAX", default_value = "1G", value_parser = size)]
+    pub(crate) capture_max: u64,
+}
+
+#[cfg(feature = "capture")]
+#[derive(Debug, clap::Args)]
+pub(crate) struct ReplayArgs {
+    /// The file that --capture wrote
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, clap::Args)]
@@ -214,7 +265,11 @@ impl Args {
         let secret = match &mut args.command {
             Command::Server(server) | Command::Check(CheckArgs::Server(server)) => &mut server.secret,
             Command::Client(client) | Command::Check(CheckArgs::Client(client)) => &mut client.secret,
-            Command::Demo(_) | Command::Keygen => return Ok(args),
+            #[cfg(feature = "demo")]
+            Command::Demo(_) => return Ok(args),
+            Command::Keygen => return Ok(args),
+            #[cfg(feature = "capture")]
+            Command::Replay(_) => return Ok(args),
         };
         let matches =
             matches.subcommand().map(|(_, matches)| matches.subcommand().map_or(matches, |(_, inner)| inner));
@@ -312,6 +367,7 @@ mod tests {
             "gesher server --log-format xml",
             "gesher server -v -q",
             "gesher client --secret a --secret-file b",
+            "gesher server --runtime async",
             "gesher demo --twice",
         ] {
             assert_eq!(Args::read(line.split(' ')).unwrap_err().exit_code(), 2, "{line}");

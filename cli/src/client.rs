@@ -5,18 +5,22 @@ use std::sync::{Arc, OnceLock};
 use gesher_core::event::Event;
 use gesher_core::hub::ConnectorHub;
 use gesher_core::link::handshake::Refusal;
-use gesher_runtime_smol::Service;
 
 use crate::args::ClientArgs;
 use crate::banner;
+#[cfg(feature = "capture")]
+use crate::capture;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::runtime::Service;
 use crate::server::{ended, options};
 use crate::settings::{self, Client};
 use crate::words;
 
 pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
-    let log_args = args.log;
+    let (log_args, runtime) = (args.log, args.runtime.runtime);
+    #[cfg(feature = "capture")]
+    let capture = args.capture.clone();
     let settings = Client::check(args)?;
     let log = Log::start(log_args)?.towards(&settings.gateway);
     for warning in &settings.warnings {
@@ -25,7 +29,15 @@ pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
     banner::print(&banner::client(&settings.gateway, &settings.target));
 
     let refused: Arc<OnceLock<Refusal>> = Arc::default();
-    let hub = ConnectorHub::new(settings.config, settings::seed()?);
+    #[cfg(feature = "capture")]
+    let process = match capture::recorder(capture, &log)? {
+        Some(recorder) => {
+            gesher_core::capture::connector(settings.config, settings::seed()?, settings::seed()?, recorder)
+        }
+        None => ConnectorHub::new(settings.config, settings::seed()?),
+    };
+    #[cfg(not(feature = "capture"))]
+    let process = ConnectorHub::new(settings.config, settings::seed()?);
     let on_event = {
         let (log, refused) = (log.clone(), refused.clone());
         Arc::new(move |event| match event {
@@ -33,8 +45,8 @@ pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
             _ => log.event(&event),
         })
     };
-    let service = Service { process: hub, listeners: Vec::new(), on_event };
-    let exit = ended(gesher_runtime_smol::run(vec![service], options(settings.drain)), &log)?;
+    let service = Service { process, listeners: Vec::new(), on_event };
+    let exit = ended(runtime.run(vec![service], options(settings.drain)), &log)?;
     match refused.get() {
         Some(refusal) => Err(Failure::refused(words::refused(*refusal, &settings.gateway.to_string()))),
         None => Ok(exit),

@@ -4,28 +4,41 @@
 //! /a␛[2J  ->  /a\u{1b}[2J          /caf\xe9 (no UTF-8)  ->  /caf\xe9
 //! ```
 
+use std::fmt::{self, Display};
+
 /// What is over this many characters is cut: a log line stays readable, whatever the target's length.
 const CHARS_MAX: usize = 1024;
 
-/// Escapes control, format and unassigned characters, backslashes, and bytes that are not UTF-8.
-pub(crate) fn escape(bytes: &[u8]) -> String {
-    let mut safe = String::with_capacity(bytes.len().min(CHARS_MAX));
-    let mut chars = 0;
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if chars == CHARS_MAX {
-                safe.push('…');
-                return safe;
+/// Shows control, format and unassigned characters, backslashes, and bytes that are not UTF-8 as escapes.
+pub(crate) fn escape(bytes: &[u8]) -> Escaped<'_> {
+    Escaped(bytes)
+}
+
+/// See [`escape`].
+pub(crate) struct Escaped<'a>(&'a [u8]);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut chars = 0;
+        for chunk in self.0.utf8_chunks() {
+            let text = chunk.valid();
+            // Most of any text is plain, and is written as it is.
+            let mut written = 0;
+            for (at, c) in text.char_indices() {
+                if chars == CHARS_MAX {
+                    return write!(f, "{}…", &text[written..at]);
+                }
+                chars += 1;
+                if !matches!(c, ' '..='[' | ']'..='~') {
+                    write!(f, "{}{}", &text[written..at], c.escape_debug())?;
+                    written = at + c.len_utf8();
+                }
             }
-            chars += 1;
-            match c {
-                '"' | '\'' => safe.push(c),
-                _ => safe.extend(c.escape_debug()),
-            }
+            f.write_str(&text[written..])?;
+            chunk.invalid().iter().try_for_each(|byte| write!(f, "\\x{byte:02x}"))?;
         }
-        safe.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+        Ok(())
     }
-    safe
 }
 
 /// The text as a JSON string (RFC 8259, 7) with its quotes, in printable ASCII only: a terminal that shows it is as
@@ -60,13 +73,13 @@ mod tests {
             ("/\u{202e}gpj.exe".as_bytes(), r"/\u{202e}gpj.exe"),
             ("/\u{9b}2J".as_bytes(), r"/\u{9b}2J"),
         ] {
-            assert_eq!(escape(sent), shown);
+            assert_eq!(escape(sent).to_string(), shown);
         }
     }
 
     #[test]
     fn a_long_text_is_cut() {
-        let shown = escape(&vec![b'a'; CHARS_MAX + 1]);
+        let shown = escape(&vec![b'a'; CHARS_MAX + 1]).to_string();
         assert_eq!(shown.chars().count(), CHARS_MAX + 1);
         assert!(shown.ends_with("a…"));
     }

@@ -23,6 +23,9 @@ use crate::exit::Failure;
 use crate::lines::LineWriter;
 use crate::words;
 
+/// Room for most lines.
+const LINE_BYTES: usize = 160;
+
 /// How much a line matters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Level {
@@ -85,11 +88,13 @@ impl Log {
     }
 
     /// The same log, with the name of who speaks in each line.
+    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for several processes in one"))]
     pub(crate) fn named(&self, actor: &'static str) -> Self {
         Self { actor: Some(actor), ..self.clone() }
     }
 
     /// The same log without what does not matter when all goes well, unless it was asked for.
+    #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for several processes in one"))]
     pub(crate) fn quieter(&self) -> Self {
         let least = if self.look.least == Level::Detail { Level::Detail } else { Level::Warning };
         Self { look: Look { least, ..self.look }, ..self.clone() }
@@ -104,7 +109,11 @@ impl Log {
 
     /// Writes a warning.
     pub(crate) fn warning(&self, text: &str) {
-        self.lines.line(&self.render(Level::Warning, "warning", text, "", SystemTime::now()));
+        self.lines.line(&self.render(
+            Level::Warning,
+            ("warning", text.into(), Fields::default()),
+            SystemTime::now(),
+        ));
     }
 
     /// Writes out what is left.
@@ -117,8 +126,16 @@ impl Log {
         if level < self.look.least {
             return None;
         }
-        let (kind, text, fields) = self.describe(event)?;
-        Some(self.render(level, kind, &text, &fields, time))
+        // There are many requests: of theirs only what the format needs is made.
+        Some(match (event, self.look.format) {
+            (Event::Request(request), LogFormat::Human) => {
+                self.human(level, RequestText { log: self, request }, time)
+            }
+            (Event::Request(request), LogFormat::Json) => {
+                self.json(level, ("request", String::new(), self.request_fields(request)), time)
+            }
+            _ => self.render(level, of_gateway(event).or_else(|| self.of_connector(event))?, time),
+        })
     }
 
     /// How much an event matters by now; none if it has no line.
@@ -162,18 +179,6 @@ impl Log {
         std::mem::replace(&mut *said, why) != why
     }
 
-    /// An event's kind, its text for people, and its fields for programs.
-    fn describe(&self, event: &Event) -> Option<Description> {
-        let Event::Request(request) = event else {
-            return of_gateway(event).or_else(|| self.of_connector(event));
-        };
-        // There are many: only what the format needs is made.
-        Some(match self.look.format {
-            LogFormat::Human => ("request", self.request_text(request), Fields::default()),
-            LogFormat::Json => ("request", String::new(), self.request_fields(request)),
-        })
-    }
-
     fn of_connector(&self, event: &Event) -> Option<Description> {
         let fields = Fields::default();
         Some(match event {
@@ -212,37 +217,6 @@ impl Log {
         })
     }
 
-    fn request_text(&self, request: &RequestLog) -> String {
-        let verbose = self.look.least == Level::Detail;
-        let (path, query) = split(&request.target);
-        let mut text = format!("{} {}", escape(&request.method), escape(path));
-        if let (true, Some(query)) = (verbose, query) {
-            let _ = write!(text, "?{}", escape(query));
-        }
-        let _ = match request.status {
-            Some(status) => write!(text, " {}", self.paint(status_style(status), status)),
-            None => write!(text, " -"),
-        };
-        let connector = request.connector.as_deref().unwrap_or("-");
-        let _ = write!(
-            text,
-            " {} B {:.1} ms {}",
-            request.bytes_out,
-            ms(request.took),
-            escape(connector.as_bytes())
-        );
-        if verbose {
-            let _ = write!(text, ", {} B from {}", request.bytes_in, request.from);
-        }
-        if let Some(trouble) = request.trouble {
-            let _ = write!(text, ": {}", trouble.as_str());
-        }
-        if verbose || request.trouble.is_some() {
-            let _ = write!(text, " (id {:016x})", request.id);
-        }
-        text
-    }
-
     fn request_fields(&self, request: &RequestLog) -> Fields {
         let (path, query) = split(&request.target);
         let mut fields = Fields::default()
@@ -261,7 +235,7 @@ impl Log {
         fields = fields
             .bare("bytes_in", request.bytes_in)
             .bare("bytes_out", request.bytes_out)
-            .bare("ms", format_args!("{:.1}", ms(request.took)));
+            .bare("ms", ms(request.took));
         if let Some(connector) = &request.connector {
             fields = fields.text("connector", connector);
         }
@@ -271,44 +245,97 @@ impl Log {
         }
     }
 
-    fn render(&self, level: Level, kind: &str, text: &str, fields: impl Display, time: SystemTime) -> String {
+    fn render(&self, level: Level, description: Description, time: SystemTime) -> String {
         match self.look.format {
-            LogFormat::Human => {
-                let time = self.paint(Style::new().dimmed(), humantime::format_rfc3339_seconds(time));
-                let level = match level {
-                    Level::Warning => {
-                        format!("{} ", self.paint(AnsiColor::Yellow.on_default().bold(), "warning:"))
-                    }
-                    Level::Info | Level::Detail => String::new(),
-                };
-                let actor = self.actor.map(|actor| format!("{actor}: ")).unwrap_or_default();
-                format!("{time} {level}{actor}{text}")
-            }
-            LogFormat::Json => {
-                let time = humantime::format_rfc3339_millis(time);
-                let level = match level {
-                    Level::Warning => "warning",
-                    Level::Info => "info",
-                    Level::Detail => "detail",
-                };
-                let mut line = format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"event\":\"{kind}\"");
-                if let Some(actor) = self.actor {
-                    let _ = write!(line, ",\"actor\":{}", json(actor));
-                }
-                if !text.is_empty() {
-                    let _ = write!(line, ",\"message\":{}", json(text));
-                }
-                let _ = write!(line, "{fields}}}");
-                line
-            }
+            LogFormat::Human => self.human(level, description.1, time),
+            LogFormat::Json => self.json(level, description, time),
         }
     }
 
-    fn paint(&self, style: Style, what: impl Display) -> String {
-        if self.look.color { format!("{style}{what}{style:#}") } else { what.to_string() }
+    fn human(&self, level: Level, text: impl Display, time: SystemTime) -> String {
+        let mut line = String::with_capacity(LINE_BYTES);
+        let time = self.paint(Style::new().dimmed(), humantime::format_rfc3339_seconds(time));
+        let _ = write!(line, "{time} ");
+        if level == Level::Warning {
+            let _ = write!(line, "{} ", self.paint(AnsiColor::Yellow.on_default().bold(), "warning:"));
+        }
+        if let Some(actor) = self.actor {
+            let _ = write!(line, "{actor}: ");
+        }
+        let _ = write!(line, "{text}");
+        line
+    }
+
+    fn json(&self, level: Level, (kind, text, fields): Description, time: SystemTime) -> String {
+        let time = humantime::format_rfc3339_millis(time);
+        let level = match level {
+            Level::Warning => "warning",
+            Level::Info => "info",
+            Level::Detail => "detail",
+        };
+        let mut line = format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"event\":\"{kind}\"");
+        if let Some(actor) = self.actor {
+            let _ = write!(line, ",\"actor\":{}", json(actor));
+        }
+        if !text.is_empty() {
+            let _ = write!(line, ",\"message\":{}", json(&text));
+        }
+        let _ = write!(line, "{fields}}}");
+        line
+    }
+
+    fn paint<T: Display>(&self, style: Style, what: T) -> Painted<T> {
+        Painted { style: if self.look.color { style } else { Style::new() }, what }
     }
 }
 
+/// Something in a colour.
+struct Painted<T> {
+    style: Style,
+    what: T,
+}
+
+impl<T: Display> Display for Painted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{style}{}{style:#}", self.what, style = self.style)
+    }
+}
+
+/// A request's line for people.
+struct RequestText<'a> {
+    log: &'a Log,
+    request: &'a RequestLog,
+}
+
+impl Display for RequestText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { log, request } = self;
+        let verbose = log.look.least == Level::Detail;
+        let (path, query) = split(&request.target);
+        write!(f, "{} {}", escape(&request.method), escape(path))?;
+        if let (true, Some(query)) = (verbose, query) {
+            write!(f, "?{}", escape(query))?;
+        }
+        match request.status {
+            Some(status) => write!(f, " {}", log.paint(status_style(status), status))?,
+            None => f.write_str(" -")?,
+        }
+        let connector = escape(request.connector.as_deref().unwrap_or("-").as_bytes());
+        write!(f, " {} B {} ms {connector}", request.bytes_out, ms(request.took))?;
+        if verbose {
+            write!(f, ", {} B from {}", request.bytes_in, request.from)?;
+        }
+        if let Some(trouble) = request.trouble {
+            write!(f, ": {}", trouble.as_str())?;
+        }
+        if verbose || request.trouble.is_some() {
+            write!(f, " (id {:016x})", request.id)?;
+        }
+        Ok(())
+    }
+}
+
+/// An event's kind, its text for people, and its fields for programs.
 type Description = (&'static str, String, Fields);
 
 fn of_gateway(event: &Event) -> Option<Description> {
@@ -370,7 +397,7 @@ impl Display for Fields {
 /// A connector, as people know it.
 fn who(id: &str, name: &str) -> String {
     let id = escape(id.as_bytes());
-    if name.is_empty() { id } else { format!("{id} ({})", escape(name.as_bytes())) }
+    if name.is_empty() { id.to_string() } else { format!("{id} ({})", escape(name.as_bytes())) }
 }
 
 fn split(target: &[u8]) -> (&[u8], Option<&[u8]>) {
@@ -390,8 +417,10 @@ fn status_style(status: u16) -> Style {
     color.on_default()
 }
 
-fn ms(took: Duration) -> f64 {
-    took.as_secs_f64() * 1000.0
+/// Milliseconds, to a tenth.
+fn ms(took: Duration) -> String {
+    let tenths = (took.as_micros() + 50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]

@@ -2,14 +2,20 @@
 
 mod args;
 mod banner;
+#[cfg(feature = "capture")]
+mod capture;
 mod check;
 mod client;
+#[cfg(feature = "demo")]
 mod demo;
 mod escape;
 mod exit;
 mod keygen;
 mod lines;
 mod log;
+#[cfg(feature = "capture")]
+mod replay;
+mod runtime;
 mod secret_file;
 mod server;
 mod settings;
@@ -31,8 +37,11 @@ fn run() -> Result<Exit, Failure> {
     match Args::from_command_line().command {
         Command::Server(args) => server::run(args),
         Command::Client(args) => client::run(args),
+        #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
         Command::Keygen => keygen::run(),
+        #[cfg(feature = "capture")]
+        Command::Replay(args) => replay::run(args),
         Command::Check(args) => check::run(args),
     }
 }

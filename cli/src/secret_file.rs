@@ -38,7 +38,10 @@ pub(crate) fn read(path: &Path) -> Result<SecretFile, Failure> {
         Failure::failed(format_args!("--secret-file {file}: {todo}"))
     };
     let open = File::open(path).map_err(unusable)?;
-    let warning = readable_by_others(&open)
+    // The list that lets a service read its credential shows as a right of the file's group.
+    let is_credential =
+        std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder));
+    let warning = (!is_credential && readable_by_others(&open))
         .then(|| format!("{file} can be read by others on this machine: chmod 600 {file}"));
     Ok(SecretFile { bytes: read_bounded(open).map_err(unusable)?, warning })
 }

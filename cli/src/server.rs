@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gesher_core::hub::GatewayHub;
-use gesher_runtime_smol::{Listener, Options, Service, Stopped, bind, bind_everywhere};
 
 use crate::args::ServerArgs;
 use crate::banner;
+#[cfg(feature = "capture")]
+use crate::capture;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::runtime::{Listener, Options, Service, Stopped, bind, bind_everywhere};
 use crate::settings::{self, Server};
 
 pub(crate) fn run(args: ServerArgs) -> Result<Exit, Failure> {
-    let log_args = args.log;
+    let (log_args, runtime) = (args.log, args.runtime.runtime);
+    #[cfg(feature = "capture")]
+    let capture = args.capture.clone();
     let settings = Server::check(args)?;
     let listeners = listen(&settings)?;
     let log = Log::start(log_args)?;
@@ -25,13 +29,21 @@ pub(crate) fn run(args: ServerArgs) -> Result<Exit, Failure> {
     let listening: Vec<SocketAddr> = listeners.iter().map(Listener::local_addr).collect();
     banner::print(&banner::server(&settings.pin, &listening, settings.bind.is_empty()));
 
-    let hub = GatewayHub::new(settings.config, settings::seed()?);
+    #[cfg(feature = "capture")]
+    let process = match capture::recorder(capture, &log)? {
+        Some(recorder) => {
+            gesher_core::capture::gateway(settings.config, settings::seed()?, settings::seed()?, recorder)
+        }
+        None => GatewayHub::new(settings.config, settings::seed()?),
+    };
+    #[cfg(not(feature = "capture"))]
+    let process = GatewayHub::new(settings.config, settings::seed()?);
     let on_event = {
         let log = log.clone();
         Arc::new(move |event| log.event(&event))
     };
-    let service = Service { process: hub, listeners, on_event };
-    let stopped = gesher_runtime_smol::run(vec![service], options(settings.drain));
+    let service = Service { process, listeners, on_event };
+    let stopped = runtime.run(vec![service], options(settings.drain));
     ended(stopped, &log)
 }
 

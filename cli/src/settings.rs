@@ -13,6 +13,7 @@ use rand_core::SeedableRng;
 
 use crate::args::{ClientArgs, SecretArgs, ServerArgs};
 use crate::exit::Failure;
+use crate::runtime;
 use crate::secret_file;
 
 /// What `gesher server` runs with.
@@ -115,7 +116,7 @@ pub(crate) fn random() -> Result<ChaCha20Rng, Failure> {
 
 /// 32 random bytes from the operating system.
 pub(crate) fn seed() -> Result<[u8; 32], Failure> {
-    gesher_runtime_smol::seed()
+    runtime::seed()
         .map_err(|why| Failure::failed(format_args!("the operating system gives no random bytes: {why}")))
 }
 
@@ -180,8 +181,11 @@ fn host_rule(typed: &str) -> Result<HostRule, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "capture")]
+    use crate::args::CaptureArgs;
     use crate::args::{ColorWhen, Hidden, LogArgs, LogFormat};
     use crate::exit::Exit;
+    use crate::runtime::RuntimeArgs;
     use std::ffi::OsString;
 
     const LOG: LogArgs =
@@ -203,6 +207,9 @@ mod tests {
             send_timeout: Duration::from_secs(300),
             memory: 256 << 20,
             drain: Duration::from_secs(10),
+            runtime: RuntimeArgs::default(),
+            #[cfg(feature = "capture")]
+            capture: CaptureArgs { capture: None, capture_max: 1 << 30 },
             log: LOG,
         }
     }
@@ -217,6 +224,9 @@ mod tests {
             host_header: None,
             memory: 64 << 20,
             drain: Duration::from_secs(10),
+            runtime: RuntimeArgs::default(),
+            #[cfg(feature = "capture")]
+            capture: CaptureArgs { capture: None, capture_max: 1 << 30 },
             log: LOG,
         }
     }

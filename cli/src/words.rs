@@ -11,10 +11,11 @@ use gesher_core::machine::{DialFault, Endpoint};
 /// Why the connector has no link to `gateway`, when it dials again, and what to do until then.
 pub(crate) fn disconnected(why: Disconnect, again_in: Duration, attempt: u32, gateway: &str) -> String {
     let (what, todo) = no_link(why, gateway);
-    let wait = again_in.as_secs_f64();
+    let tenths = (again_in.as_millis() + 50) / 100;
+    let wait = format!("{}.{}", tenths / 10, tenths % 10);
     let next = match attempt {
-        0 | 1 => format!("next try in {wait:.1} s"),
-        _ => format!("try {attempt}, the next in {wait:.1} s"),
+        0 | 1 => format!("next try in {wait} s"),
+        _ => format!("try {attempt}, the next in {wait} s"),
     };
     if todo.is_empty() { format!("{what} ({next})") } else { format!("{what} ({next}): {todo}") }
 }

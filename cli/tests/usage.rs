@@ -50,7 +50,8 @@ fn wrong_usage_exits_with_2_and_says_what_was_meant() {
         assert_eq!(code, 2, "{line}: {stderr}");
     }
     let (_, stderr) = run("server --prot 1", &[]);
-    assert!(stderr.contains("'--port'"), "{stderr}");
+    assert!(stderr.contains("'--prot'"), "{stderr}");
+    assert_eq!(stderr.contains("'--port'"), cfg!(feature = "terminal"), "{stderr}");
 }
 
 #[test]
@@ -182,4 +183,24 @@ fn a_secret_that_could_not_be_written_is_a_failure() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr.starts_with("gesher: the secret could not be written: "), "{stderr}");
+}
+
+/// What systemd and procd would start, as `gesher check` sees it.
+#[test]
+fn the_service_files_of_the_documentation_are_what_the_program_takes() {
+    let folder = std::env::temp_dir().join(format!("gesher-services-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("secret"), "a secret that is long enough, and 0440\n").unwrap();
+    let folder = folder.to_str().unwrap();
+    let text = include_str!("../../docs/tiny-hosts.md").replace("\\\n", " ");
+    let lines: Vec<_> = text.lines().filter_map(|line| line.split_once("/bin/gesher ")).collect();
+    assert_eq!(lines.len(), 3);
+    for (_, line) in lines {
+        let line = line.replace("${CREDENTIALS_DIRECTORY}", folder).replace("/etc/gesher", folder);
+        let environment = [("GESHER_PIN", "ABCDEFGHIJ"), ("CREDENTIALS_DIRECTORY", folder)];
+        let output = gesher(&format!("check {line}"), &environment).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.as_str()), (Some(0), ""), "{line}");
+    }
+    std::fs::remove_dir_all(folder).unwrap();
 }

@@ -5,6 +5,7 @@
 //! names) is as they sent it: whoever prints it escapes it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fault::Fault;
@@ -126,7 +127,7 @@ pub struct RequestLog {
     /// From the head's last byte to the end.
     pub took: Duration,
     /// The connector that served it, if one did.
-    pub connector: Option<String>,
+    pub connector: Option<Arc<str>>,
     /// How it ended, if not well.
     pub trouble: Option<Trouble>,
 }

@@ -99,6 +99,7 @@
 //! | [`http1`] | HTTP/1.1 as a careful intermediary speaks it |
 //! | [`link`], [`seal`], [`websocket`], [`auth`] | the link protocol: joining, records, frames, streams |
 //! | [`event`], [`fault`] | what happened, and whose fault it was |
+//! | `capture` (feature `capture`) | what a process got, as a file, and the same machines run over it again |
 //!
 //! In the repository, `docs/architecture.md` says why it is built so, `docs/protocol.md` has the link protocol byte for
 //! byte, and `docs/http.md` what becomes of every kind of request and response.
@@ -107,6 +108,8 @@
 
 pub mod auth;
 pub mod buf;
+#[cfg(feature = "capture")]
+pub mod capture;
 pub mod config;
 mod connector;
 pub mod drive;
@@ -123,4 +126,6 @@ pub mod secret;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod time;
+#[cfg(feature = "capture")]
+mod transcript;
 pub mod websocket;

@@ -125,6 +125,10 @@ pub const SLOW_READER: Duration = Duration::from_secs(2);
 pub const CREDIT_BYTES_MAX: u32 = (1 << 31) - 1;
 /// A PING goes out this often.
 pub const PING_EVERY: Duration = Duration::from_secs(10);
+/// Once nothing arrived for this long after a REQUEST went out, its link is asked whether the connector is there.
+pub const QUIET: Duration = Duration::from_secs(2);
+/// A peer that leaves a PING unanswered for this long, and says nothing else, is unresponsive: others get what is new.
+pub const UNRESPONSIVE: Duration = Duration::from_secs(3);
 /// A link on which nothing arrived for this long has ended.
 pub const SILENCE: Duration = Duration::from_secs(25);
 /// PEERS goes out at most this often.
@@ -167,5 +171,6 @@ pub const SECRET_BYTES_MAX: usize = 64 * 1024;
 pub const PIN_CHARS: usize = 6;
 /// A fixed PIN shorter than this gets a warning.
 pub const PIN_CHARS_GOOD: usize = 10;
-/// Connections of a gateway at once, visitors and links together: some 20 KiB each when busy and 1 KiB when idle.
+/// Connections of a gateway at once, visitors and links together: some 20 KiB each when busy and 1 KiB when idle. From
+/// fifteen sixteenths of it on, or of what a runtime allows, each newcomer sheds the visitors that have been idle longest.
 pub const CONNECTIONS_MAX: u32 = 16_384;

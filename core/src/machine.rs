@@ -234,6 +234,10 @@ pub trait Process: Send + Sync {
     /// The machine for a connection that was accepted from `from`; none if it is to be closed at once.
     fn accept(self: Arc<Self>, from: SocketAddr) -> Option<Box<dyn Machine>>;
 
+    /// Room for connections runs out: lets go of some that nobody would miss, if there are any. What is accepted
+    /// meanwhile may be one that matters more.
+    fn make_room(&self, _cx: &mut Cx<'_>) {}
+
     /// Starts nothing new from now on and lets what is open finish; wakes every connection.
     fn drain(&self, cx: &mut Cx<'_>);
 }

@@ -11,6 +11,7 @@
 //! capture has to spend one on each secret. `docs/protocol.md`, 1, has a vector for every value.
 
 use std::fmt;
+use std::sync::Arc;
 
 use argon2::{Algorithm, Argon2, Block, Params, Version};
 use hkdf::Hkdf;
@@ -180,6 +181,15 @@ pub struct Keys {
     pub(crate) join: [u8; 32],
     /// K_mix: goes into the keys of every link, so that who knows neither secret nor PIN cannot pose as a gateway.
     pub(crate) mix: [u8; 32],
+    /// Who notes what the keys decide, or decides in their place.
+    #[zeroize(skip)]
+    pub(crate) verdicts: Option<Arc<dyn Verdicts>>,
+}
+
+/// What only the keys can decide, as a capture notes it and a replay says it again.
+pub(crate) trait Verdicts: Send + Sync {
+    /// The keys found something right, or not. Returns what is to count.
+    fn settle(&self, is_right: bool) -> bool;
 }
 
 impl Keys {
@@ -193,13 +203,25 @@ impl Keys {
             sign: *expand(&root, &[b"gesher.v2 sign"]),
             join: *expand(&pin, &[b"gesher.v2 join"]),
             mix: *expand(&pin, &[b"gesher.v2 mix"]),
+            verdicts: None,
         }
+    }
+
+    /// No keys: whatever they would decide is decided by `verdicts`.
+    #[cfg(feature = "capture")]
+    pub(crate) fn none(verdicts: Arc<dyn Verdicts>) -> Self {
+        Self { sign: [0; 32], join: [0; 32], mix: [0; 32], verdicts: Some(verdicts) }
+    }
+
+    /// What counts of a check that was made with these keys.
+    pub(crate) fn settle(&self, is_right: bool) -> bool {
+        self.verdicts.as_ref().map_or(is_right, |verdicts| verdicts.settle(is_right))
     }
 
     /// The same keys again, so that a simulation derives each only once.
     #[cfg(feature = "sim")]
     pub(crate) fn duplicate(&self) -> Self {
-        Self { sign: self.sign, join: self.join, mix: self.mix }
+        Self { sign: self.sign, join: self.join, mix: self.mix, verdicts: self.verdicts.clone() }
     }
 }
 

@@ -40,7 +40,8 @@ impl Add<Duration> for Instant {
 
 impl fmt::Debug for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.3} ms", self.0 as f64 / 1e6)
+        let micros = self.0 / 1000;
+        write!(f, "{}.{:03} ms", micros / 1000, micros % 1000)
     }
 }
 
@@ -96,6 +97,8 @@ pub enum Why {
     Hello,
     /// The next PING is due.
     Ping,
+    /// Nothing came over the link for a while: its peer is asked, or known not to answer.
+    Quiet,
     /// Nothing came over the link for too long.
     Silence,
     /// The next snapshot of PEERS may be sent.
@@ -119,6 +122,7 @@ impl Why {
         Why::Response,
         Why::Hello,
         Why::Ping,
+        Why::Quiet,
         Why::Silence,
         Why::Peers,
         Why::Dial,

@@ -96,6 +96,12 @@ impl Reader {
         Self { role, message: Vec::new(), fragments: 0, fragment: None, control: [0; CONTROL_BYTES_MAX] }
     }
 
+    /// What is kept of a message that is not whole. For checks.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.message.capacity()
+    }
+
     /// The next message; none if more bytes are needed. Consumes what it could use of `input`.
     ///
     /// # Errors

@@ -7,28 +7,28 @@
 //! └─ something moved, or ready: readable, writable, woken, deadline ◀── else wait ◀──────────┘
 //! ```
 //! A socket is tried before it is waited for, and after a short read or write it is known to block: that saves the
-//! system calls. It is watched for readability also while its machine wants no input, as long as nothing is unread:
-//! so a reset is noticed early, and most waits need no new registration.
+//! system calls. Its edges are noted also while its machine wants no input: so a reset is noticed early.
 
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::mem;
+use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
-use async_io::Timer;
-use gesher_core::drive::{Close, Conn, Todo};
+use gesher_core::drive::{Close, Conn, Place, Start, Todo};
 use gesher_core::limits;
 use gesher_core::machine::Machine;
 
-use crate::dial::Dialling;
+use crate::dial::{Dialling, dial};
+use crate::flag::{BROKEN, ENDED, Flag, RAISED, READABLE, WRITABLE};
+use crate::reactor::Watch;
 use crate::socket::Socket;
-use crate::world::{Place, Role, World};
+use crate::tasks::{Tasks, World};
 
 /// What one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
@@ -40,19 +40,11 @@ thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
 }
 
-/// How a connection begins.
-pub(crate) enum Start {
-    /// Without a socket, for good.
-    Supervisor,
-    Dialling(Dialling),
-    Connected(Socket),
-}
-
 /// A connection whose panics stay its own.
 pub(crate) struct Contained(Option<Connection>);
 
 impl Contained {
-    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start) -> Self {
+    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
         Self(Some(Connection::new(world, machine, start)))
     }
 
@@ -84,7 +76,7 @@ impl Drop for Contained {
     }
 }
 
-/// The fields are dropped in this order: the machine hears, the socket closes, the port is free.
+/// The fields are dropped in this order: the machine hears, the socket closes, its watch ends, the port is free.
 struct Connection {
     conn: Conn,
     socket: Socket,
@@ -96,64 +88,68 @@ struct Connection {
     input: Input,
     /// Writing is not known to block.
     writable: bool,
-    /// Writing failed: the peer is deaf. What it said before is still heard, such as an early answer.
-    deaf: bool,
     /// It ended in good order.
     closed: bool,
-    timer: Timer,
-    /// When the timer fires: the earliest deadline since it last did. A later one does not move it, since most
-    /// deadlines do move, and waking early is harmless.
-    fires_at: Option<Instant>,
     /// What was done this turn, in bytes.
     work: usize,
-    place: Place,
+    flag: Arc<Flag>,
+    watch: Watch,
+    place: Place<Tasks>,
 }
 
 /// What is known of the input in the kernel.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Input {
+    /// There may be something: bytes, an end, or an error.
     Unknown,
-    /// All was read; there may be more, which is watched for.
+    /// All was read; an edge tells of more.
     Drained,
-    /// There is something: bytes, an end, or an error.
-    Waiting,
     /// The peer sends no more.
     Ended,
 }
 
 impl Connection {
-    fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start) -> Self {
-        let (role, socket, dialling) = match start {
-            Start::Supervisor => (Role::Supervisor, Socket::Nowhere, None),
-            Start::Dialling(dialling) => (Role::Dialling, Socket::Nowhere, Some(dialling)),
-            Start::Connected(socket) => (Role::Connected, socket, None),
-        };
-        let place = Place::new(Arc::clone(&world), machine.port(), role);
+    fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
+        let (flag, clock) = (Arc::default(), world.carrier().clock);
+        let watch = Watch::new(&world.carrier().reactor, Arc::clone(&flag));
+        let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&flag), &start);
+        let mut conn = Conn::new(machine, world);
+        let (mut socket, mut dialling) = (Socket::Nowhere, None);
+        match start {
+            Start::Supervisor => {}
+            Start::Dial(to, timeout) => dialling = Some(dial(to, timeout, clock)),
+            Start::Accepted(stream) => {
+                let blocks = stream.set_nonblocking(true);
+                socket = Socket::Tcp(stream);
+                if blocks.and_then(|()| socket.watch(&watch)).is_err() {
+                    conn.broke();
+                }
+            }
+        }
         Self {
-            conn: Conn::new(machine, world),
+            conn,
             socket,
             dialling,
             todo: Todo::default(),
             due: true,
             input: Input::Unknown,
             writable: true,
-            deaf: false,
             closed: false,
-            timer: Timer::never(),
-            fires_at: None,
             work: 0,
+            flag,
+            watch,
             place,
         }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.place.flag.register(cx.waker());
+        self.flag.register(cx.waker());
         if self.dialling.is_some() && ready!(self.poll_dial(cx)).is_break() {
             return Poll::Ready(());
         }
         self.work = 0;
         loop {
-            if self.place.flag.lower() | mem::take(&mut self.due) {
+            if (self.flag.take(RAISED) != 0) | mem::take(&mut self.due) {
                 self.todo = self.conn.advance();
             }
             self.due = self.write() | self.shut_down() | self.read();
@@ -167,8 +163,8 @@ impl Connection {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if !self.due {
-                ready!(self.wait(cx));
+            if !self.due && !self.is_ready() {
+                return Poll::Pending;
             }
         }
     }
@@ -177,12 +173,15 @@ impl Connection {
     fn poll_dial(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<()>> {
         let Some(dialling) = &mut self.dialling else { return Poll::Ready(ControlFlow::Continue(())) };
         match dialling.as_mut().poll(cx) {
-            Poll::Pending if self.place.world.gives_up_dials() => Poll::Ready(ControlFlow::Break(())),
+            Poll::Pending if self.place.world().gives_up_dials() => Poll::Ready(ControlFlow::Break(())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(socket)) => {
                 self.socket = socket;
                 self.dialling = None;
                 self.place.is_connected();
+                if self.socket.watch(&self.watch).is_err() {
+                    self.conn.broke();
+                }
                 Poll::Ready(ControlFlow::Continue(()))
             }
             Poll::Ready(Err(why)) => {
@@ -194,7 +193,7 @@ impl Connection {
 
     /// Writes what waits; whether the machine has to hear of it.
     fn write(&mut self) -> bool {
-        if !self.todo.write || !self.writable || self.deaf {
+        if !self.todo.write || !self.writable {
             return false;
         }
         let output = self.conn.output();
@@ -211,8 +210,8 @@ impl Connection {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
             Err(_) => {
-                self.deaf = true;
-                false
+                self.conn.write_failed();
+                true
             }
         }
     }
@@ -231,25 +230,26 @@ impl Connection {
 
     /// Reads once; whether the machine has to hear of it.
     fn read(&mut self) -> bool {
-        let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.deaf;
+        let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.conn.is_deaf();
         if !self.todo.read || may_block {
-            return self.deaf && self.broke();
+            return false;
         }
         READ.with_borrow_mut(|buffer| match self.socket.read(buffer) {
-            Ok(0) if self.deaf => self.broke(),
             Ok(0) => {
                 self.input = Input::Ended;
                 self.conn.ended();
                 true
             }
             Ok(count) => {
-                self.input = if count == buffer.len() { Input::Unknown } else { Input::Drained };
+                // After the last edge there is none that would tell of an end that follows.
+                let more = count == buffer.len() || self.flag.has(ENDED);
+                self.input = if more { Input::Unknown } else { Input::Drained };
                 self.work += count;
                 self.conn.received(&buffer[..count]);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.deaf => {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.conn.is_deaf() => {
                 self.input = Input::Drained;
                 false
             }
@@ -257,38 +257,25 @@ impl Connection {
         })
     }
 
-    /// Waits until something can be done.
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut ready = self.place.flag.is_raised();
-        let watched = matches!(self.input, Input::Unknown | Input::Drained);
-        if watched && self.socket.poll_readable(cx).is_ready() {
-            self.input = Input::Waiting;
-            ready |= self.todo.read || (self.socket.is_broken() && self.broke());
-        }
-        if self.todo.write && !self.writable && self.socket.poll_writable(cx).is_ready() {
-            self.writable = true;
-            ready = true;
-        }
-        if self.is_time(cx) {
-            self.due = true;
-        }
-        if ready || self.due { Poll::Ready(()) } else { Poll::Pending }
-    }
-
-    /// Whether the timer fired; sets it if the machine's deadline is earlier.
-    fn is_time(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Whether something can be done; if not, the flag wakes.
+    fn is_ready(&mut self) -> bool {
         if let Some((at, _)) = self.todo.wake_at
-            && let Some(at) = self.place.world.instant(at)
-            && self.fires_at.is_none_or(|fires_at| at < fires_at)
+            && let Some(at) = self.place.world().carrier().clock.instant(at)
         {
-            self.timer.set_at(at);
-            self.fires_at = Some(at);
+            self.watch.wake_at(at);
         }
-        let fired = self.fires_at.is_some() && Pin::new(&mut self.timer).poll(cx).is_ready();
-        if fired {
-            self.fires_at = None;
+        let edges = self.flag.take(READABLE | WRITABLE | BROKEN);
+        if edges & READABLE != 0 && self.input == Input::Drained {
+            self.input = Input::Unknown;
         }
-        fired
+        self.writable |= edges & WRITABLE != 0;
+        let readable = self.todo.read && self.input == Input::Unknown;
+        let writable = self.todo.write && self.writable;
+        if edges & BROKEN != 0 && !readable && self.socket.is_broken() {
+            self.broke();
+        }
+        self.due |= self.watch.fired();
+        self.due || readable || writable || self.flag.has(RAISED)
     }
 
     /// The transport broke, and the machine has to hear of it.

@@ -1,118 +1,100 @@
 //! Opening connections: names, several addresses, one time for all of it.
-//!
-//! Addresses are tried in the order the resolver gave them. Each has a head start before the next, unless it fails;
-//! the first that answers is taken (RFC 8305, 5):
-//! ```text
-//!   0 ms  [::1]:8080      refused
-//!   0 ms  127.0.0.1:8080  connected
-//! ```
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
 use async_io::{Async, Timer};
+use gesher_core::drive::{Attempt, Attempts};
 use gesher_core::machine::{DialFault, Endpoint};
+use gesher_runtime_std::system::{Clock, connected, fault_of, resolve, without_resolver};
 use smol::future;
-use socket2::SockRef;
 
-use crate::socket::{Socket, prepare};
+use crate::socket::Socket;
 
-/// The head start of an address before the next (RFC 8305, 8).
-const HEAD_START: Duration = Duration::from_millis(250);
 /// A unix socket whose backlog is full says so at once instead of letting us wait; so we ask again after this.
 const UNIX_BACKLOG_WAIT: Duration = Duration::from_millis(10);
 
 /// A connection on its way.
 pub(crate) type Dialling = Pin<Box<dyn Future<Output = Result<Socket, DialFault>> + Send>>;
 
-type Attempt = Pin<Box<dyn Future<Output = io::Result<Async<TcpStream>>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<Async<TcpStream>>> + Send>>;
 
 /// Opens a connection to `to` within `timeout`, resolving included.
-pub(crate) fn dial(to: Endpoint, timeout: Duration) -> Dialling {
-    Box::pin(future::or(open(to), async move {
+pub(crate) fn dial(to: Endpoint, timeout: Duration, clock: Clock) -> Dialling {
+    Box::pin(future::or(open(to, clock), async move {
         Timer::after(timeout).await;
         Err(DialFault::TimedOut)
     }))
 }
 
-async fn open(to: Endpoint) -> Result<Socket, DialFault> {
+async fn open(to: Endpoint, clock: Clock) -> Result<Socket, DialFault> {
     match to {
-        Endpoint::Tcp { host, port } => first_to_answer(resolve(host, port).await?).await.map(Socket::Tcp),
-        Endpoint::Unix { path } => open_unix(&path).await.map(Socket::Unix),
+        Endpoint::Tcp { host, port } => {
+            first_to_answer(addresses(host, port).await?, clock).await.and_then(released).map(Socket::Tcp)
+        }
+        Endpoint::Unix { path } => open_unix(&path).await.and_then(released).map(Socket::Unix),
     }
 }
 
-async fn resolve(host: String, port: u16) -> Result<Vec<SocketAddr>, DialFault> {
-    if host.eq_ignore_ascii_case("localhost") {
-        return Ok(vec![(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()]);
-    }
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return Ok(vec![(address, port).into()]);
-    }
-    match smol::unblock(move || (host.as_str(), port).to_socket_addrs()).await {
-        Ok(addresses) => Ok(addresses.collect()),
-        // What the resolver itself says has no number; what the system says to the resolver has.
-        Err(error) if error.raw_os_error().is_none() => Err(DialFault::NoSuchName),
-        Err(_) => Err(DialFault::Unreachable),
+/// Takes a socket out of the reactor that waited for it to be connected.
+fn released<S>(socket: Async<S>) -> Result<S, DialFault> {
+    socket.into_inner().map_err(|error| fault_of(&error))
+}
+
+async fn addresses(host: String, port: u16) -> Result<Vec<SocketAddr>, DialFault> {
+    match without_resolver(&host, port) {
+        Some(addresses) => Ok(addresses),
+        None => smol::unblock(move || resolve(&host, port)).await,
     }
 }
 
-async fn first_to_answer(addresses: Vec<SocketAddr>) -> Result<Async<TcpStream>, DialFault> {
-    let mut addresses = addresses.into_iter();
-    let mut attempts = Vec::<Attempt>::new();
+async fn first_to_answer(addresses: Vec<SocketAddr>, clock: Clock) -> Result<Async<TcpStream>, DialFault> {
+    let mut attempts = Attempts::new(addresses);
+    let mut under_way = Vec::<Connecting>::new();
     let mut head_start = Timer::never();
-    let mut fault = None;
     poll_fn(|cx| {
-        loop {
-            let before = attempts.len();
-            let mut answer = None;
-            attempts.retain_mut(|attempt| match attempt.as_mut().poll(cx) {
-                Poll::Ready(Ok(socket)) => {
-                    answer = Some(socket);
-                    false
-                }
-                Poll::Ready(Err(error)) => {
-                    // That nothing listens says more than that there is no way.
-                    fault = fault.filter(|known| *known == DialFault::Refused).or(Some(fault_of(&error)));
-                    false
-                }
-                Poll::Pending => true,
-            });
-            if let Some(socket) = answer {
-                return Poll::Ready(Ok(socket));
+        let mut answer = None;
+        under_way.retain_mut(|connecting| match connecting.as_mut().poll(cx) {
+            Poll::Ready(Ok(socket)) => {
+                answer = Some(socket);
+                false
             }
-            let others = attempts.len();
-            if others == before
-                && others > 0
-                && (addresses.len() == 0 || Pin::new(&mut head_start).poll(cx).is_pending())
-            {
-                return Poll::Pending;
+            Poll::Ready(Err(error)) => {
+                attempts.failed(fault_of(&error));
+                false
             }
-            match addresses.next() {
-                Some(address) => {
-                    attempts.push(Box::pin(connect(address)));
-                    head_start = Timer::after(HEAD_START);
+            Poll::Pending => true,
+        });
+        if let Some(socket) = answer {
+            return Poll::Ready(Ok(socket));
+        }
+        match attempts.next(clock.now().mono) {
+            Attempt::Failed(why) => return Poll::Ready(Err(why)),
+            Attempt::Connect(address) => {
+                under_way.push(Box::pin(connect(address)));
+                cx.waker().wake_by_ref();
+            }
+            Attempt::Wait(until) => {
+                head_start =
+                    until.and_then(|until| clock.instant(until)).map_or_else(Timer::never, Timer::at);
+                if Pin::new(&mut head_start).poll(cx).is_ready() {
+                    cx.waker().wake_by_ref();
                 }
-                None if others == 0 => return Poll::Ready(Err(fault.unwrap_or(DialFault::NoSuchName))),
-                None => return Poll::Pending,
             }
         }
+        Poll::Pending
     })
     .await
 }
 
 async fn connect(address: SocketAddr) -> io::Result<Async<TcpStream>> {
     let socket = Async::<TcpStream>::connect(address).await?;
-    // A free port of this machine may be chosen as our own, and TCP then connects it to itself (RFC 9293, 3.5).
-    if socket.get_ref().local_addr()? == socket.get_ref().peer_addr()? {
-        return Err(io::ErrorKind::ConnectionRefused.into());
-    }
-    prepare(&SockRef::from(socket.get_ref()));
+    connected(socket.get_ref())?;
     Ok(socket)
 }
 
@@ -124,23 +106,14 @@ async fn open_unix(path: &str) -> Result<Async<UnixStream>, DialFault> {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 Timer::after(UNIX_BACKLOG_WAIT).await;
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(DialFault::Refused),
             Err(error) => return Err(fault_of(&error)),
         }
     }
 }
 
-fn fault_of(error: &io::Error) -> DialFault {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => DialFault::Refused,
-        io::ErrorKind::TimedOut => DialFault::TimedOut,
-        _ => DialFault::Unreachable,
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::net::{Ipv4Addr, TcpListener};
 
     use socket2::{Domain, Type};
 
@@ -167,18 +140,8 @@ mod tests {
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let answers = listener.local_addr().unwrap();
-        let socket = smol::block_on(first_to_answer(vec![refuses, says_nothing, answers])).unwrap();
+        let socket =
+            smol::block_on(first_to_answer(vec![refuses, says_nothing, answers], Clock::start())).unwrap();
         assert_eq!(socket.get_ref().peer_addr().unwrap(), answers);
-    }
-
-    #[test]
-    fn a_refusal_says_more_than_other_failures() {
-        let (_refusing, refuses) = bound(false);
-        // Multicast is not for TCP: no way there.
-        let unreachable = (Ipv4Addr::new(224, 0, 0, 1), 1).into();
-        for addresses in [vec![refuses, unreachable], vec![unreachable, refuses]] {
-            assert_eq!(smol::block_on(first_to_answer(addresses)).err(), Some(DialFault::Refused));
-        }
-        assert_eq!(smol::block_on(first_to_answer(vec![unreachable])).err(), Some(DialFault::Unreachable));
     }
 }

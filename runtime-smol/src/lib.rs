@@ -37,18 +37,17 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+mod accept;
 mod conn;
 mod dial;
-mod listen;
-mod ports;
+mod flag;
+mod reactor;
 mod run;
-mod signals;
 mod socket;
-mod stop;
-mod system;
-mod world;
+mod tasks;
 
-pub use listen::{Listener, bind, bind_everywhere};
-pub use run::{Options, Service, Stopped, run};
-pub use stop::StopHandle;
-pub use system::{raise_descriptor_limit, seed};
+pub use gesher_core::drive::{Options, StopHandle, Stopped};
+pub use gesher_runtime_std::system::{
+    Listener, Service, bind, bind_everywhere, raise_descriptor_limit, seed,
+};
+pub use run::run;

@@ -1,58 +1,21 @@
 //! Running processes: from their listeners to the end of their last connection.
 
-use std::io;
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Instant;
 
-use gesher_core::event::Event;
+use gesher_core::drive::{Ending, Flag as _, Next, Options, StopHandle, Stopped};
 use gesher_core::limits;
-use gesher_core::machine::Process;
+use gesher_runtime_std::system::{Clock, Listener, Service, Signals, raise_descriptor_limit};
 use smol::{Executor, Task};
 
-use crate::listen::{Listener, accept};
-use crate::signals::Signals;
-use crate::stop::StopHandle;
-use crate::system::raise_descriptor_limit;
-use crate::world::World;
-
-/// A process to run, and what it listens on.
-pub struct Service {
-    /// What makes its machines.
-    pub process: Arc<dyn Process>,
-    /// Where its connections come from; a connector without a dashboard has none.
-    pub listeners: Vec<Listener>,
-    /// Is told everything that happens, on the thread where it happened; it should not block.
-    pub on_event: Arc<dyn Fn(Event) + Send + Sync>,
-}
-
-/// How to run.
-#[derive(Clone)]
-pub struct Options {
-    /// How long what is open may take to finish after it was asked to.
-    pub drain: Duration,
-    /// Whether SIGINT and SIGTERM ask to stop, as [`StopHandle::stop`] does.
-    pub signals: bool,
-    /// What else asks to stop.
-    pub stop: StopHandle,
-}
-
-impl Default for Options {
-    /// [`limits::DRAIN`], signals, and a handle that nobody else holds.
-    fn default() -> Self {
-        Self { drain: limits::DRAIN, signals: true, stop: StopHandle::default() }
-    }
-}
-
-/// How a run ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Stopped {
-    /// A supervisor ended by itself.
-    Ended,
-    /// It was asked to stop, and everything that was open has finished.
-    Drained,
-    /// It was asked twice, or the time to finish was over.
-    Cut,
-}
+use crate::accept::Accepting;
+use crate::flag::{Flag, RAISED, READABLE};
+use crate::reactor::{Driver, Reactor, Watch};
+use crate::tasks::{Tasks, World};
 
 /// Runs `services` on this thread until it is asked to stop or a supervisor ends. Then nothing more is accepted, what
 /// is open finishes, and what has not after [`Options::drain`] is cut.
@@ -62,76 +25,94 @@ pub enum Stopped {
 pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     raise_descriptor_limit();
     let executor = Arc::new(Executor::new());
-    let mut running = Vec::new();
+    let driver = Driver::new()?;
+    let bell = Arc::new(Flag::default());
+    let mut watch = Watch::new(driver.reactor(), Arc::clone(&bell));
+    options.stop.on_ring({
+        let bell = Arc::clone(&bell);
+        move || bell.raise()
+    });
+    let signals = if options.signals { Some(Signals::new()?) } else { None };
+    if let Some(signals) = &signals {
+        executor.spawn(obey(signals.bytes()?, driver.reactor(), options.stop.clone())?).detach();
+    }
+    let clock = Clock::start();
+    let (mut worlds, mut accepting) = (Vec::new(), Vec::new());
     for service in services {
-        running.push(Running::new(service, &executor, &options.stop)?);
+        let reactor = Arc::clone(driver.reactor());
+        let tasks = Tasks { clock, reactor, executor: Arc::downgrade(&executor) };
+        let connections_max = options.connections_max.unwrap_or(limits::CONNECTIONS_MAX as usize);
+        let world =
+            World::new(service.process, service.on_event, tasks, connections_max, options.stop.clone());
+        accepting.push(listen(service.listeners, &world, driver.reactor(), &executor)?);
+        world.start();
+        worlds.push(world);
     }
-    if options.signals {
-        let (signals, stop) = (Signals::new()?, options.stop.clone());
-        let obey = async move {
-            while signals.next().await.is_ok() {
-                stop.stop();
+    let mut ending = Ending::new(&options);
+    Ok(driver.block_on(executor.run(async {
+        loop {
+            match ending.next(clock.now().mono, &worlds) {
+                Next::Drain(index) => {
+                    for task in accepting[index].drain(..) {
+                        task.cancel().await;
+                    }
+                    worlds[index].drain();
+                }
+                Next::Wait(until) => {
+                    rung(&bell, &mut watch, until.and_then(|until| clock.instant(until))).await
+                }
+                Next::Over(stopped) => return stopped,
             }
-        };
-        executor.spawn(obey).detach();
-    }
-    Ok(smol::block_on(executor.run(until_stopped(&mut running, &options))))
+        }
+    })))
     // What is left of the tasks ends with the executor, and their machines are told.
 }
 
-async fn until_stopped(running: &mut [Running], options: &Options) -> Stopped {
-    let mut until = None;
-    let mut ended = false;
-    loop {
-        let asked = options.stop.times();
-        if asked >= 2 || until.is_some_and(|until| until <= Instant::now()) {
-            return Stopped::Cut;
-        }
-        let stops = |running: &Running| running.world.has_ended();
-        ended |= asked == 0 && until.is_none() && running.iter().any(stops);
-        // A process that is over takes the others with it, once it is done itself.
-        let all = asked > 0 || running.iter().any(|running| stops(running) && running.world.is_empty());
-        for running in running.iter_mut().filter(|running| all || stops(running)) {
-            if running.drain().await {
-                until = Instant::now().checked_add(options.drain);
+/// Accepts for `world` from now on.
+fn listen(
+    listeners: Vec<Listener>,
+    world: &Arc<World>,
+    reactor: &Arc<Reactor>,
+    executor: &Executor<'static>,
+) -> io::Result<Vec<Task<()>>> {
+    let listen = |listener| Ok(executor.spawn(Accepting::new(listener, Arc::clone(world), reactor)?.run()));
+    listeners.into_iter().map(listen).collect()
+}
+
+/// Takes each byte that comes for a wish to stop.
+fn obey(
+    mut signals: UnixStream,
+    reactor: &Arc<Reactor>,
+    stop: StopHandle,
+) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    signals.set_nonblocking(true)?;
+    let flag = Arc::<Flag>::default();
+    let watch = Watch::new(reactor, Arc::clone(&flag));
+    watch.socket(&signals)?;
+    Ok(poll_fn(move |cx| {
+        let _watched = &watch;
+        flag.register(cx.waker());
+        flag.take(READABLE);
+        loop {
+            match signals.read(&mut [0]) {
+                Ok(1..) => stop.stop(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(0) | Err(_) => return Poll::Ready(()),
             }
         }
-        if all && running.iter().all(|running| running.world.is_empty()) {
-            return if ended { Stopped::Ended } else { Stopped::Drained };
-        }
-        for running in running.iter().filter(|running| running.world.gives_up_dials()) {
-            running.world.wake_all();
-        }
-        options.stop.rung(until).await;
-    }
+    }))
 }
 
-/// A service that runs.
-struct Running {
-    world: Arc<World>,
-    accepting: Vec<Task<()>>,
-}
-
-impl Running {
-    fn new(service: Service, executor: &Arc<Executor<'static>>, stop: &StopHandle) -> io::Result<Self> {
-        let world = World::new(&service, executor, stop);
-        let mut accepting = Vec::new();
-        for listener in service.listeners {
-            accepting.push(executor.spawn(accept(listener.into_async()?, Arc::clone(&world))));
-        }
-        world.start();
-        Ok(Self { world, accepting })
+/// Waits until the bell was rung since the last time, or until `until`.
+async fn rung(bell: &Flag, watch: &mut Watch, until: Option<Instant>) {
+    if let Some(until) = until {
+        watch.wake_at(until);
     }
-
-    /// Accepts nothing more and lets what is open finish; whether that was not asked before.
-    async fn drain(&mut self) -> bool {
-        if self.world.is_draining() {
-            return false;
-        }
-        for task in self.accepting.drain(..) {
-            task.cancel().await;
-        }
-        self.world.drain();
-        true
-    }
+    poll_fn(|cx| {
+        bell.register(cx.waker());
+        let rung = bell.take(RAISED) != 0 || watch.fired();
+        if rung { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
 }

@@ -1,47 +1,46 @@
-//! The sockets of connections, and how all of them are set up.
+//! The sockets of connections.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use async_io::Async;
-use socket2::{SockRef, TcpKeepalive};
+use gesher_runtime_std::system::resets;
+use socket2::SockRef;
 
-/// A peer that is gone without a word is found out after a minute and a half.
-const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
-    .with_time(Duration::from_secs(60))
-    .with_interval(Duration::from_secs(10))
-    .with_retries(3);
+use crate::reactor::Watch;
 
-/// Beyond this, what waits, waits with us, where heads overtake bodies.
-#[cfg(target_os = "linux")]
-const UNSENT_BYTES: u32 = 128 * 1024;
-
-/// What a connection's bytes go through.
+/// What a connection's bytes go through; it never blocks.
 pub(crate) enum Socket {
-    Tcp(Async<TcpStream>),
-    Unix(Async<UnixStream>),
+    Tcp(TcpStream),
+    Unix(UnixStream),
     /// A supervisor's: nothing comes, and what is written is gone.
     Nowhere,
 }
 
 impl Socket {
-    /// Reads what is there; never waits.
-    pub(crate) fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+    /// Lets `watch` tell of its edges.
+    pub(crate) fn watch(&self, watch: &Watch) -> io::Result<()> {
         match self {
-            Socket::Tcp(socket) => socket.get_ref().read(into),
-            Socket::Unix(socket) => socket.get_ref().read(into),
+            Socket::Tcp(socket) => watch.socket(socket),
+            Socket::Unix(socket) => watch.socket(socket),
+            Socket::Nowhere => Ok(()),
+        }
+    }
+
+    /// Reads what is there.
+    pub(crate) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Socket::Tcp(socket) => socket.read(into),
+            Socket::Unix(socket) => socket.read(into),
             Socket::Nowhere => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
-    /// Writes what fits; never waits.
-    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// Writes what fits.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Socket::Tcp(socket) => socket.get_ref().write(bytes),
-            Socket::Unix(socket) => socket.get_ref().write(bytes),
+            Socket::Tcp(socket) => socket.write(bytes),
+            Socket::Unix(socket) => socket.write(bytes),
             Socket::Nowhere => Ok(bytes.len()),
         }
     }
@@ -49,8 +48,8 @@ impl Socket {
     /// Sends no more (FIN).
     pub(crate) fn shut_down(&self) -> io::Result<()> {
         match self {
-            Socket::Tcp(socket) => socket.get_ref().shutdown(Shutdown::Write),
-            Socket::Unix(socket) => socket.get_ref().shutdown(Shutdown::Write),
+            Socket::Tcp(socket) => socket.shutdown(Shutdown::Write),
+            Socket::Unix(socket) => socket.shutdown(Shutdown::Write),
             Socket::Nowhere => Ok(()),
         }
     }
@@ -58,42 +57,17 @@ impl Socket {
     /// Makes the close that follows a reset (RST); unix sockets have none.
     pub(crate) fn reset(&self) {
         if let Socket::Tcp(socket) = self {
-            let _ = SockRef::from(socket.get_ref()).set_linger(Some(Duration::ZERO));
+            resets(&SockRef::from(socket));
         }
     }
 
     /// Whether the transport broke (a reset arrived). Says so once.
     pub(crate) fn is_broken(&self) -> bool {
         let error = match self {
-            Socket::Tcp(socket) => socket.get_ref().take_error(),
-            Socket::Unix(socket) => socket.get_ref().take_error(),
+            Socket::Tcp(socket) => socket.take_error(),
+            Socket::Unix(socket) => socket.take_error(),
             Socket::Nowhere => Ok(None),
         };
         !matches!(error, Ok(None))
     }
-
-    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Socket::Tcp(socket) => socket.poll_readable(cx),
-            Socket::Unix(socket) => socket.poll_readable(cx),
-            Socket::Nowhere => Poll::Pending,
-        }
-    }
-
-    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self {
-            Socket::Tcp(socket) => socket.poll_writable(cx),
-            Socket::Unix(socket) => socket.poll_writable(cx),
-            Socket::Nowhere => Poll::Pending,
-        }
-    }
-}
-
-/// Sets what all TCP sockets have in common; what is accepted inherits it from its listener. A system that lacks one
-/// of these works without.
-pub(crate) fn prepare(socket: &SockRef<'_>) {
-    let _ = socket.set_tcp_nodelay(true);
-    let _ = socket.set_tcp_keepalive(&KEEPALIVE);
-    #[cfg(target_os = "linux")]
-    let _ = socket.set_tcp_notsent_lowat(UNSENT_BYTES);
 }

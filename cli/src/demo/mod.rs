@@ -23,12 +23,12 @@ use gesher_core::event::Event;
 use gesher_core::hub::{ConnectorHub, GatewayHub};
 use gesher_core::limits::DRAIN;
 use gesher_core::secret::{Keys, Pin, Secret};
-use gesher_runtime_smol::{Listener, Service, StopHandle, bind};
 
 use crate::args::DemoArgs;
 use crate::banner;
 use crate::exit::{Exit, Failure};
 use crate::log::Log;
+use crate::runtime::{Listener, Service, StopHandle, bind};
 use crate::server::{ended, options};
 use crate::settings;
 use visitor::Visitor;
@@ -49,7 +49,7 @@ pub(crate) fn run(args: DemoArgs) -> Result<Exit, Failure> {
 
     let options = options(DRAIN);
     let checks = if args.once { Some(start_checks(gateway, joins, options.stop.clone())?) } else { None };
-    let exit = ended(gesher_runtime_smol::run(services, options), &log)?;
+    let exit = ended(args.runtime.runtime.run(services, options), &log)?;
     match checks.map(JoinHandle::join) {
         None | Some(Ok(true)) => Ok(exit),
         Some(Ok(false) | Err(_)) => Ok(Exit::Failed),

@@ -8,10 +8,12 @@ use crate::process::Process;
 
 pub(crate) const SECRET: &str = "Kx7-everything-but-a-stapled-horse";
 
-/// `gesher` with this command line (words apart by spaces) and an environment with nothing but the secret.
+/// `gesher` with this command line (words apart by spaces) and an environment with nothing but the secret, and the
+/// runtime if the tests are to run with a certain one.
 pub(crate) fn command(line: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gesher"));
     command.args(line.split_whitespace()).env_clear().env("GESHER_SECRET", SECRET);
+    command.envs(std::env::vars_os().filter(|(name, _)| name == "GESHER_RUNTIME"));
     command
 }
 

@@ -22,11 +22,14 @@ mod wire;
 
 mod browser;
 mod bulk;
+#[cfg(feature = "capture")]
+mod capture;
 mod carrying;
 mod crowd;
 mod failover;
 mod hostile;
 mod malformed;
 mod messages;
+mod runtimes;
 mod sites;
 mod websockets;

@@ -76,9 +76,14 @@ impl Process {
 
     /// The most memory it ever had, in MiB.
     pub(crate) fn peak_mib(&self) -> u64 {
+        self.kib("VmHWM") / 1024
+    }
+
+    /// What the system says of its memory, in KiB: `RssAnon`, `VmHWM`.
+    pub(crate) fn kib(&self, what: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let kib = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        kib.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+        let kib = status.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':')).unwrap();
+        kib.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     fn wait(&self, until: impl Fn(&SoFar) -> bool, what: &str) {

@@ -79,7 +79,7 @@ impl ConnectorLink {
             self.hub.gateway_time(now.unix),
             &config.gateway.authority,
             &config.gateway.prefix,
-            &mut self.hub.seeds.child(),
+            &mut self.hub.seeds.secret_child(),
         );
         io.output.tail().extend_from_slice(&request);
         self.stage = Stage::Joining {
@@ -130,7 +130,7 @@ impl ConnectorLink {
         let mut mux = Mux::new(
             Role::Connector,
             RecordReader::new(hub.config.seals.opener(&keys.g2c)),
-            RecordWriter::new(hub.config.seals.sealer(&keys.c2g, hub.seeds.child())),
+            RecordWriter::new(hub.config.seals.sealer(&keys.c2g, hub.seeds.secret_child())),
             hub.seeds.child(),
             Inbox::new(self.port),
             hub.pool.clone(),

@@ -461,7 +461,7 @@ mod tests {
 
     #[test]
     fn what_follows_an_upgrade_request_reaches_the_app_after_its_101() {
-        let keys = Keys { sign: keys().sign, join: keys().join, mix: keys().mix };
+        let keys = Keys { sign: keys().sign, join: keys().join, mix: keys().mix, verdicts: None };
         let (gateway, target) = (GatewayUrl::parse("gateway").unwrap(), TargetUrl::parse("app").unwrap());
         let hub = ConnectorHub::new(ConnectorConfig::new(keys, gateway, target), [1; 32]);
         let lease = Pool::new(1).reserve(1).unwrap();

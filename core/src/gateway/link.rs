@@ -56,7 +56,7 @@ impl GatewayLink {
         let mux = Mux::new(
             Role::Gateway,
             RecordReader::new(seals.opener(&keys.c2g)),
-            RecordWriter::new(seals.sealer(&keys.g2c, hub.seeds.child())),
+            RecordWriter::new(seals.sealer(&keys.g2c, hub.seeds.secret_child())),
             hub.seeds.child(),
             inbox.clone(),
             hub.pool.clone(),
@@ -113,6 +113,7 @@ impl GatewayLink {
         }
         if let Some(connector) = &self.connector {
             connector.note_round_trip(self.mux.round_trip());
+            connector.note_unresponsive(self.mux.is_unresponsive(cx.now.mono));
             self.tell_peers(cx.now);
         }
         self.mux.write(cx, io);

@@ -11,7 +11,8 @@ use self::visitor::{Turn, Visitor};
 use crate::fault::Fault;
 use crate::hub::GatewayHub;
 use crate::hub::admission::Slot;
-use crate::machine::{Cx, Io, Lost, Machine, PortId, Want};
+use crate::hub::crowd::Stay;
+use crate::machine::{Cx, End, Io, Lost, Machine, PortId, Want};
 
 /// One connection that the gateway accepted.
 pub(crate) struct GatewayConn {
@@ -19,6 +20,7 @@ pub(crate) struct GatewayConn {
     port: PortId,
     from: IpAddr,
     stage: Stage,
+    stay: Arc<Stay>,
     _slot: Slot,
 }
 
@@ -31,7 +33,8 @@ impl GatewayConn {
     pub(crate) fn new(hub: Arc<GatewayHub>, from: IpAddr, slot: Slot) -> Self {
         let port = hub.ports.open();
         let visitor = Visitor::new(hub.clone(), port, from);
-        Self { hub, port, from, stage: Stage::Visitor(Box::new(visitor)), _slot: slot }
+        let stay = hub.crowd.enter(port);
+        Self { hub, port, from, stage: Stage::Visitor(Box::new(visitor)), stay, _slot: slot }
     }
 }
 
@@ -43,11 +46,16 @@ impl Machine for GatewayConn {
     fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
         if let Stage::Visitor(visitor) = &mut self.stage {
             match visitor.advance(cx, io)? {
-                Turn::Want(want) => return Ok(want),
+                Turn::Want(want) => {
+                    let idle = visitor.is_idle() && io.output.is_empty();
+                    let leaves = self.stay.note(idle, cx.now.mono);
+                    return Ok(if leaves { Want { end: Some(End::Close), ..want } } else { want });
+                }
                 Turn::Joined(keys, waiting) => {
                     let link =
                         GatewayLink::new(self.hub.clone(), self.port, self.from, &keys, waiting, cx.now);
                     self.stage = Stage::Link(Box::new(link));
+                    self.stay.note(false, cx.now.mono);
                 }
             }
         }
@@ -62,6 +70,7 @@ impl Machine for GatewayConn {
             Stage::Visitor(visitor) => visitor.lost(cx, why),
             Stage::Link(link) => link.lost(cx),
         }
+        self.hub.crowd.leave(self.port);
         self.hub.ports.close(self.port);
     }
 }

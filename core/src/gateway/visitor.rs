@@ -12,26 +12,25 @@
 //! While it is carried, request and response move at once. An upgrade request sends nothing after its head until the
 //! final head; after a 101 both directions are opaque.
 
+mod carrying;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use self::carrying::Carried;
 use crate::event::{Event, RequestLog, Trouble};
 use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::http1::answer::Answer;
-use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
 use crate::http1::head::{HeadKind, HeadScan, RequestHead};
-use crate::http1::hop::{Arrival, LinkRequest, RequestFacts, request_to_link, response_to_visitor};
+use crate::http1::hop::{Arrival, LinkRequest, request_to_link};
 use crate::hub::GatewayHub;
-use crate::hub::admission::{Lease, Slot};
-use crate::hub::mailbox::{Exchange, Failure, LinkHead};
-use crate::hub::registry::{Connector, Pick};
+use crate::hub::admission::Slot;
 use crate::limits;
-use crate::link::frame::ResetCode;
 use crate::link::handshake::{self, LinkKeys, Verdict};
 use crate::machine::{Cx, End, Io, Lost, PortId, SendWatch, Want};
-use crate::time::{Instant, Now, Timers, Why};
+use crate::time::{Now, Timers, Why};
 
 /// What [`Visitor::advance`] came to.
 pub(super) enum Turn {
@@ -53,58 +52,6 @@ pub(super) struct Visitor {
     watch: SendWatch,
     /// Body bytes between the decoder and the lane.
     scratch: Vec<u8>,
-}
-
-/// A request on its way, and its response.
-struct Carried {
-    exchange: Arc<Exchange>,
-    connector: Arc<Connector>,
-    _slot: Slot,
-    facts: RequestFacts,
-    /// What another connector would need, as long as it may have it.
-    again: Option<Again>,
-    request: Request,
-    response: Response,
-    log: Box<RequestLog>,
-    began: Instant,
-    /// Body bytes in the output whose credit has not gone back.
-    unreported: usize,
-    /// The connection ends after this.
-    close: bool,
-    /// The visitor does not wait for a 100.
-    sends: bool,
-    /// The lane has no room: nothing is read.
-    blocked: bool,
-}
-
-/// A request that may be tried once more, on another connector.
-struct Again {
-    head: LinkHead,
-    /// What was sent of the body; only kept while all of it is here and nothing shows that the app had any of it.
-    body: Vec<u8>,
-    /// The trailers, once the request is whole.
-    end: Option<Vec<u8>>,
-    /// It changes nothing at the app, and may be sent again even if the app had it: GET, HEAD, OPTIONS.
-    is_safe: bool,
-}
-
-enum Request {
-    /// An upgrade was asked for: nothing is read until the final head.
-    AwaitsUpgrade,
-    Body(Decoder),
-    /// No more of it is wanted, although it was not whole.
-    Stopped,
-    Done,
-}
-
-enum Response {
-    Awaited,
-    Body(Encoder),
-    /// The same, after a 101.
-    Tunnel(Encoder),
-    Done,
-    /// The opaque direction to the visitor has ended; the other one may go on.
-    TunnelDone,
 }
 
 impl Visitor {
@@ -140,11 +87,15 @@ impl Visitor {
         Ok(Turn::Want(self.want(io)))
     }
 
+    /// Whether no request is under way; a part of a head may have come.
+    pub(super) fn is_idle(&self) -> bool {
+        self.carried.is_none() && self.ending.is_none()
+    }
+
     pub(super) fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
         if let Some(carried) = self.carried.take() {
-            carried.exchange.reset(ResetCode::Cancelled, "the visitor left", cx.fx);
             let trouble = if why == Lost::Dropped { Trouble::Stopped } else { Trouble::VisitorLeft };
-            self.log(carried, Some(trouble), cx);
+            self.abandon(carried, trouble, cx);
         }
     }
 
@@ -152,17 +103,7 @@ impl Visitor {
         let (read, end) = match &self.carried {
             _ if self.ending.is_some() => (false, self.ending),
             None => (io.output.len() < limits::HTTP_OUTPUT_BYTES, None),
-            Some(carried) => {
-                let read = match carried.request {
-                    Request::Body(_) => !carried.blocked,
-                    // What comes early waits, but not much of it; a visitor who leaves is noticed.
-                    Request::AwaitsUpgrade | Request::Stopped | Request::Done => {
-                        io.input.len() < limits::REQUEST_LINE_BYTES_MAX
-                    }
-                };
-                let half = matches!(carried.response, Response::TunnelDone);
-                (read, half.then_some(End::HalfClose))
-            }
+            Some(carried) => (carried.reads(&io.input), carried.tunnel_is_done().then_some(End::HalfClose)),
         };
         Want { read, wake_at: self.timers.next(), again: false, end }
     }
@@ -249,7 +190,7 @@ impl Visitor {
 
     fn judge_join(&self, head: &RequestHead<'_>, now: Now) -> Option<(Verdict, Slot)> {
         let waiting = self.hub.silent_links.take(limits::LINKS_WITHOUT_HELLO_MAX)?;
-        let rng = &mut self.hub.seeds.child();
+        let rng = &mut self.hub.seeds.secret_child();
         Some((
             handshake::verify(head, &self.hub.config.keys, now, self.from, &self.hub.doorman, rng),
             waiting,
@@ -280,391 +221,6 @@ impl Visitor {
         self.end_with(End::Linger);
         Head::Waits
     }
-
-    // ---- beginning an exchange -------------------------------------------------------------------------------------
-
-    fn begin(&mut self, request: LinkRequest, log: Box<RequestLog>, cx: &mut Cx<'_>, io: &mut Io) {
-        self.hub.figures.requests.fetch_add(1, Ordering::Relaxed);
-        let began = cx.now.mono;
-        let (connector, slot, lease) = match self.admit(&request) {
-            Ok(admitted) => admitted,
-            Err(trouble) => return self.turn_away(trouble, &request, log, cx, io),
-        };
-        let LinkRequest { text, kind, framing, facts } = request;
-        let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
-        let head = LinkHead { kind, text };
-        let again = (kind != BodyKind::Upgrade).then(|| Again::new(&head));
-        let request = match framing {
-            _ if kind == BodyKind::Upgrade => Request::AwaitsUpgrade,
-            Framing::Empty => Request::Done,
-            _ => Request::Body(Decoder::new(framing)),
-        };
-        exchange.post_head(head, cx.fx);
-        if matches!(request, Request::Done) {
-            exchange.post_end(Vec::new(), cx.fx);
-        }
-        self.timers.set(Why::Response, began + self.hub.config.response_timeout);
-        self.carried = Some(Box::new(Carried {
-            exchange,
-            connector,
-            _slot: slot,
-            sends: !facts.expects_continue,
-            close: !facts.keep_alive,
-            facts,
-            again,
-            request,
-            response: Response::Awaited,
-            log,
-            began,
-            unreported: 0,
-            blocked: false,
-        }));
-    }
-
-    /// Finds a connector and sets the memory of an exchange aside.
-    fn admit(&self, request: &LinkRequest) -> Result<(Arc<Connector>, Slot, Lease), Trouble> {
-        if self.hub.is_draining() {
-            return Err(Trouble::Stopped);
-        }
-        if let Framing::Sized(length) = request.framing
-            && self.is_too_long(length)
-        {
-            return Err(Trouble::BodyTooLong);
-        }
-        let (connector, slot) = match self.hub.registry.pick(None) {
-            Pick::Connector(connector, slot) => (connector, slot),
-            Pick::Busy => return Err(Trouble::Busy),
-            Pick::Nobody => return Err(Trouble::NoConnector),
-        };
-        let lease = self.hub.pool.reserve(memory(request.kind, request.text.len())).ok_or(Trouble::Busy)?;
-        Ok((connector, slot, lease))
-    }
-
-    fn is_too_long(&self, body_bytes: u64) -> bool {
-        self.hub.config.body_bytes_max.is_some_and(|max| body_bytes > max)
-    }
-
-    /// Answers a request that no connector gets.
-    fn turn_away(
-        &mut self,
-        trouble: Trouble,
-        request: &LinkRequest,
-        mut log: Box<RequestLog>,
-        cx: &mut Cx<'_>,
-        io: &mut Io,
-    ) {
-        let whole = matches!(request.framing, Framing::Empty | Framing::Sized(0));
-        let close = !whole || !request.facts.keep_alive || self.hub.is_draining();
-        log.status = Some(answer(trouble, &request.facts, log.id, close).put(cx.now, io));
-        log.trouble = Some(trouble);
-        cx.fx.events.push(Event::Request(log));
-        if close {
-            self.end_with(End::Linger);
-        }
-    }
-
-    // ---- carrying --------------------------------------------------------------------------------------------------
-
-    /// Moves both directions as far as they go; true if the exchange is over and the next head may be read.
-    fn carry(&mut self, mut carried: Box<Carried>, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Fault> {
-        let moved = match self.pump_response(&mut carried, cx, io) {
-            Ok(moved) => moved,
-            Err(trouble) => return self.give_up(carried, trouble, cx, io),
-        };
-        let sent = match self.pump_request(&mut carried, cx, io) {
-            Ok(sent) => sent,
-            Err(trouble) => return self.give_up(carried, trouble, cx, io),
-        };
-        if let Some(trouble) = self.overdue(&carried, moved || sent, sent, cx.now.mono) {
-            return self.give_up(carried, trouble, cx, io);
-        }
-        match (&carried.response, &carried.request) {
-            (Response::Done, Request::Done | Request::Stopped) => {}
-            (Response::TunnelDone, Request::Done | Request::Stopped) => {}
-            (Response::Done, _) => {
-                // The answer came before the request was whole: no more of it is wanted.
-                carried.exchange.reset(ResetCode::Cancelled, "answered before the request was whole", cx.fx);
-                carried.close = true;
-            }
-            _ => {
-                self.carried = Some(carried);
-                return Ok(false);
-            }
-        }
-        let whole = matches!(carried.request, Request::Done);
-        if carried.close || matches!(carried.response, Response::TunnelDone) {
-            self.end_with(if whole && io.input.is_empty() { End::Close } else { End::Linger });
-        }
-        self.timers = Timers::default();
-        self.log(carried, None, cx);
-        Ok(true)
-    }
-
-    /// Moves the response towards the visitor; whether anything moved or was granted.
-    fn pump_response(
-        &mut self,
-        carried: &mut Carried,
-        cx: &mut Cx<'_>,
-        io: &mut Io,
-    ) -> Result<bool, Trouble> {
-        let mut moved = false;
-        while io.output.len() < limits::HTTP_OUTPUT_BYTES && !carried.response_is_done() {
-            self.scratch.clear();
-            let room = limits::HTTP_OUTPUT_BYTES - io.output.len();
-            let mut taken = carried.exchange.take(room, &mut self.scratch);
-            moved |= taken.granted;
-            if taken.granted {
-                // The app takes the body: it is not to get it twice.
-                carried.again = None;
-            }
-            if taken.is_empty() && self.scratch.is_empty() {
-                break;
-            }
-            moved = true;
-            if let Some(failure) = taken.failure {
-                if carried.may_try_again(failure) && self.try_again(carried, cx) {
-                    continue;
-                }
-                return Err(trouble_of(failure));
-            }
-            if let Some(interim) = taken.interim.take() {
-                self.put_head(carried, &interim, cx, io)?;
-            }
-            if let Some(head) = taken.head.take() {
-                self.put_head(carried, &head, cx, io)?;
-            }
-            let (Response::Body(encoder) | Response::Tunnel(encoder)) = &mut carried.response else {
-                if self.scratch.is_empty() && taken.end.is_none() {
-                    continue;
-                } else {
-                    return Err(Trouble::TargetBroke);
-                }
-            };
-            encoder.encode(&self.scratch, io.output.tail()).map_err(|_| Trouble::TargetBroke)?;
-            carried.unreported += self.scratch.len();
-            carried.log.bytes_out += self.scratch.len() as u64;
-            self.hub.figures.bytes_out.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
-            if let Some(trailers) = taken.end {
-                encoder.finish(&trailers, io.output.tail()).map_err(|_| Trouble::TargetBroke)?;
-                carried.response = match carried.response {
-                    Response::Tunnel(_) => Response::TunnelDone,
-                    _ => Response::Done,
-                };
-            }
-        }
-        let consumed = carried.unreported.saturating_sub(io.output.len());
-        carried.unreported -= consumed;
-        carried.exchange.consumed(consumed, cx.fx);
-        Ok(moved)
-    }
-
-    fn put_head(
-        &mut self,
-        carried: &mut Carried,
-        head: &LinkHead,
-        cx: &mut Cx<'_>,
-        io: &mut Io,
-    ) -> Result<(), Trouble> {
-        const CONTINUE: u16 = 100;
-        const SWITCHING_PROTOCOLS: u16 = 101;
-        let incomplete = matches!(carried.request, Request::Body(_));
-        let close = carried.close || incomplete || self.hub.is_draining();
-        let response =
-            response_to_visitor(&head.text, head.kind, &carried.facts, close, cx.now.unix, io.output.tail())
-                .map_err(|_| Trouble::TargetBroke)?;
-        carried.again = None;
-        match response.status {
-            CONTINUE => carried.sends = true,
-            SWITCHING_PROTOCOLS => {
-                carried.request = Request::Body(Decoder::new(Framing::UntilClose));
-                carried.response = Response::Tunnel(Encoder::new(Framing::UntilClose));
-                carried.log.status = Some(response.status);
-                carried.close = true;
-                self.timers = Timers::default();
-            }
-            102..200 => {}
-            status => {
-                carried.log.status = Some(status);
-                carried.close |= !response.keep_alive;
-                carried.response = Response::Body(Encoder::new(response.framing));
-                self.timers.clear(Why::Response);
-                if matches!(carried.request, Request::AwaitsUpgrade) {
-                    // No upgrade: the request was whole all along.
-                    carried.request = Request::Done;
-                    carried.exchange.post_end(Vec::new(), cx.fx);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Moves the request towards the connector; whether anything moved.
-    fn pump_request(&mut self, carried: &mut Carried, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Trouble> {
-        let Request::Body(decoder) = &mut carried.request else { return Ok(false) };
-        if carried.exchange.stopped() {
-            carried.request = Request::Stopped;
-            carried.close = true;
-            return Ok(false);
-        }
-        let mut moved = false;
-        loop {
-            let room = carried.exchange.room();
-            self.scratch.clear();
-            let decoded = decoder.decode(io.input.unread(), room, &mut self.scratch);
-            let consumed = decoded.map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
-            io.input.consume(consumed);
-            carried.blocked = room == 0;
-            if consumed == 0 && !decoder.is_done() {
-                if carried.blocked || !io.input.ended() {
-                    return Ok(moved);
-                }
-                decoder.end_of_input().map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
-            }
-            moved = true;
-            carried.log.bytes_in += self.scratch.len() as u64;
-            // What an upgraded connection carries is no body.
-            let is_body = !matches!(carried.response, Response::Tunnel(_) | Response::TunnelDone);
-            if is_body && self.is_too_long(carried.log.bytes_in) {
-                return Err(Trouble::BodyTooLong);
-            }
-            self.hub.figures.bytes_in.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
-            if let Some(again) = &mut carried.again
-                && !again.keep(&self.scratch)
-            {
-                carried.again = None;
-            }
-            carried.exchange.post_data(&mut self.scratch, cx.fx);
-            if decoder.is_done() {
-                let trailers = decoder.take_trailers();
-                if let Some(again) = &mut carried.again {
-                    again.end = Some(trailers.clone());
-                }
-                carried.exchange.post_end(trailers, cx.fx);
-                carried.request = Request::Done;
-                self.timers.clear(Why::Body);
-                return Ok(true);
-            }
-        }
-    }
-
-    fn broke_rule(&self, id: u64, rule: Violation, cx: &mut Cx<'_>) -> Trouble {
-        cx.fx.events.push(Event::BadRequest { id, from: self.from, rule });
-        Trouble::VisitorBroke
-    }
-
-    /// Sets the deadlines of an exchange anew where something moved, and says which one has passed.
-    fn overdue(&mut self, carried: &Carried, moved: bool, sent: bool, now: Instant) -> Option<Trouble> {
-        if matches!(carried.response, Response::Awaited) {
-            if moved {
-                self.timers.set(Why::Response, now + self.hub.config.response_timeout);
-            } else if self.timers.is_due(Why::Response, now) {
-                return Some(Trouble::TargetTimedOut);
-            }
-        }
-        let tunnel = matches!(carried.response, Response::Tunnel(_) | Response::TunnelDone);
-        if matches!(carried.request, Request::Body(_)) && !carried.blocked && carried.sends && !tunnel {
-            if sent {
-                self.timers.set(Why::Body, now + limits::BODY_STALL);
-            } else {
-                self.timers.set_once(Why::Body, now + limits::BODY_STALL);
-                if self.timers.is_due(Why::Body, now) {
-                    return Some(Trouble::VisitorStalled);
-                }
-            }
-        } else {
-            self.timers.clear(Why::Body);
-        }
-        None
-    }
-
-    /// Gives the request to another connector, once.
-    fn try_again(&mut self, carried: &mut Carried, cx: &mut Cx<'_>) -> bool {
-        let Some(Again { head, mut body, end, .. }) = carried.again.take() else { return false };
-        let Pick::Connector(connector, slot) = self.hub.registry.pick(Some(&carried.connector)) else {
-            return false;
-        };
-        let Some(lease) = self.hub.pool.reserve(memory(head.kind, head.text.len())) else { return false };
-        carried.exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
-        (carried.connector, carried._slot) = (connector, slot);
-        carried.exchange.post_head(head, cx.fx);
-        if carried.exchange.room() < body.len() {
-            return false;
-        }
-        carried.exchange.post_data(&mut body, cx.fx);
-        if let Some(trailers) = end {
-            carried.exchange.post_end(trailers, cx.fx);
-        }
-        true
-    }
-
-    /// The exchange cannot be finished: with an answer of ours if the response has not begun, else with a cut that
-    /// the visitor cannot take for a whole response.
-    fn give_up(
-        &mut self,
-        mut carried: Box<Carried>,
-        trouble: Trouble,
-        cx: &mut Cx<'_>,
-        io: &mut Io,
-    ) -> Result<bool, Fault> {
-        carried.exchange.reset(ResetCode::Cancelled, trouble.as_str(), cx.fx);
-        let answered = matches!(carried.response, Response::Awaited);
-        if answered {
-            let whole = matches!(carried.request, Request::Done | Request::AwaitsUpgrade);
-            let close = carried.close || !whole || trouble == Trouble::VisitorBroke;
-            let status = answer(trouble, &carried.facts, carried.log.id, close).put(cx.now, io);
-            carried.log.status = Some(status);
-            self.timers = Timers::default();
-            if close {
-                self.end_with(End::Linger);
-            }
-        }
-        self.log(carried, Some(trouble), cx);
-        if answered { Ok(true) } else { Err(Fault::Cut) }
-    }
-
-    fn log(&self, carried: Box<Carried>, trouble: Option<Trouble>, cx: &mut Cx<'_>) {
-        let Carried { mut log, connector, began, .. } = *carried;
-        log.connector =
-            Some(connector.name.clone()).filter(|name| !name.is_empty()).or(Some(connector.id.clone()));
-        log.took = cx.now.mono.since(began);
-        log.trouble = trouble;
-        cx.fx.events.push(Event::Request(log));
-    }
-}
-
-impl Again {
-    fn new(head: &LinkHead) -> Self {
-        let safe = [&b"GET "[..], b"HEAD ", b"OPTIONS "];
-        let is_empty = matches!(head.kind, BodyKind::None | BodyKind::Sized(0));
-        let is_safe = is_empty && safe.iter().any(|method| head.text.starts_with(method));
-        let end = (head.kind == BodyKind::None).then(Vec::new);
-        Self { head: head.clone(), body: Vec::new(), end, is_safe }
-    }
-
-    /// Keeps what is sent of the body; false if it is too much to be worth it.
-    fn keep(&mut self, sent: &[u8]) -> bool {
-        let fits = self.body.len() + sent.len() <= limits::KEPT_BODY_BYTES;
-        if fits {
-            self.body.extend_from_slice(sent);
-        }
-        fits
-    }
-}
-
-impl Carried {
-    /// Whether another connector may have the request: nothing of it reached an app, or it changes nothing there.
-    fn may_try_again(&self, failure: Failure) -> bool {
-        match failure {
-            Failure::NeverSealed => true,
-            Failure::Reset(ResetCode::Refused | ResetCode::TargetUnreachable) => true,
-            Failure::LinkLost => self.again.as_ref().is_some_and(|again| again.is_safe),
-            Failure::Reset(_) => false,
-        }
-    }
-
-    fn response_is_done(&self) -> bool {
-        matches!(self.response, Response::Done | Response::TunnelDone)
-    }
 }
 
 /// What reading a head came to.
@@ -679,54 +235,4 @@ enum Head {
 enum Parsed {
     Join(Option<(Verdict, Slot)>),
     Request(LinkRequest, Vec<u8>, Vec<u8>),
-}
-
-/// What an exchange may hold at a gateway, in bytes: a window for each direction that has a body, its head, and what is
-/// kept of a body for another try.
-fn memory(kind: BodyKind, head_bytes: usize) -> usize {
-    let windows = if kind == BodyKind::None { 1 } else { 2 };
-    let kept = if kind == BodyKind::None { 0 } else { limits::KEPT_BODY_BYTES };
-    windows * limits::WINDOW_BYTES as usize + kept + 2 * head_bytes
-}
-
-fn trouble_of(failure: Failure) -> Trouble {
-    match failure {
-        Failure::LinkLost | Failure::NeverSealed => Trouble::LinkLost,
-        Failure::Reset(ResetCode::Refused) => Trouble::Busy,
-        Failure::Reset(ResetCode::TargetUnreachable) => Trouble::TargetUnreachable,
-        Failure::Reset(ResetCode::TargetTimedOut) => Trouble::TargetTimedOut,
-        Failure::Reset(ResetCode::Cancelled | ResetCode::ProtocolError | ResetCode::Internal) => {
-            Trouble::TargetBroke
-        }
-    }
-}
-
-/// Our own answer to a request that came to nothing.
-fn answer(trouble: Trouble, facts: &RequestFacts, id: u64, close: bool) -> OwnAnswer {
-    /// Long enough for a connector to be back: it dials again within 1.5 s.
-    const RETRY_AFTER_SECS: u32 = 2;
-    let (status, kind) = match trouble {
-        Trouble::NoConnector => (503, "Nothing serves this address at the moment."),
-        Trouble::Busy => (503, "Too much is going on at the moment."),
-        Trouble::LinkLost => (502, "The connection to the app was lost."),
-        Trouble::TargetUnreachable => (502, "The app cannot be reached."),
-        Trouble::TargetTimedOut => (504, "The app did not answer in time."),
-        Trouble::TargetBroke => (502, "The app broke off, or answered with something that is not HTTP."),
-        Trouble::BodyTooLong => (413, "The request's body is too long."),
-        Trouble::VisitorStalled => (408, "The request stopped before it was whole."),
-        Trouble::VisitorBroke | Trouble::VisitorLeft => (400, "The request is malformed."),
-        Trouble::Stopped => (503, "The gateway is being stopped."),
-    };
-    let answer = Answer { close, ..Answer::new(status, kind, id) }.for_request(facts);
-    OwnAnswer(Answer { retry_after: (status == 503).then_some(RETRY_AFTER_SECS), ..answer })
-}
-
-struct OwnAnswer(Answer);
-
-impl OwnAnswer {
-    /// Writes it and returns its status.
-    fn put(self, now: Now, io: &mut Io) -> u16 {
-        self.0.write(now.unix, io.output.tail());
-        self.0.status
-    }
 }

@@ -428,7 +428,7 @@ fn carried_trailers(lines: &[u8]) -> Result<Vec<u8>, Violation> {
 }
 
 /// `_` counts as `-`: applications behind CGI's rules cannot tell them apart.
-fn is_forbidden_trailer(name: &[u8]) -> bool {
+pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
     let name: Vec<u8> =
         name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }).collect();
     NO_TRAILERS.iter().any(|forbidden| name == forbidden.as_bytes())

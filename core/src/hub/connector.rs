@@ -38,7 +38,10 @@ pub struct ConnectorHub {
 impl ConnectorHub {
     /// A hub with these settings. All its randomness comes from `seed`, which must be as secret and as new as a key.
     pub fn new(config: ConnectorConfig, seed: [u8; 32]) -> Arc<Self> {
-        let seeds = Seeds::new(seed);
+        Self::with_seeds(config, Seeds::new(seed))
+    }
+
+    pub(crate) fn with_seeds(config: ConnectorConfig, seeds: Seeds) -> Arc<Self> {
         let mut instance = [0; 16];
         seeds.child().fill_bytes(&mut instance);
         let ports = Ports::default();

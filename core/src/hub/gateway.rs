@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::admission::{Pool, Slots};
+use super::crowd::Crowd;
 use super::ports::Ports;
 use super::registry::Registry;
 use super::seeds::Seeds;
@@ -20,6 +21,7 @@ use crate::time::Instant;
 pub struct GatewayHub {
     pub(crate) config: GatewayConfig,
     pub(crate) ports: Ports,
+    pub(crate) crowd: Crowd,
     pub(crate) seeds: Seeds,
     pub(crate) registry: Registry,
     pub(crate) doorman: Mutex<Doorman>,
@@ -45,12 +47,16 @@ pub(crate) struct Figures {
 impl GatewayHub {
     /// A hub with these settings. All its randomness comes from `seed`, which must be as secret and as new as a key.
     pub fn new(config: GatewayConfig, seed: [u8; 32]) -> Arc<Self> {
-        let seeds = Seeds::new(seed);
+        Self::with_seeds(config, Seeds::new(seed))
+    }
+
+    pub(crate) fn with_seeds(config: GatewayConfig, seeds: Seeds) -> Arc<Self> {
         let via = format!("gesher-{:04x}", seeds.number() & 0xffff);
         Arc::new(Self {
             pool: Pool::new(config.memory_bytes),
             config,
             ports: Ports::default(),
+            crowd: Crowd::default(),
             registry: Registry::default(),
             doorman: Mutex::default(),
             figures: Figures::default(),
@@ -99,6 +105,10 @@ impl Process for GatewayHub {
         }
         let slot = self.connections.take(limits::CONNECTIONS_MAX)?;
         Some(Box::new(GatewayConn::new(self, from.ip().to_canonical(), slot)))
+    }
+
+    fn make_room(&self, cx: &mut Cx<'_>) {
+        self.crowd.make_room(cx.fx);
     }
 
     fn drain(&self, cx: &mut Cx<'_>) {

@@ -3,11 +3,12 @@
 
 pub(crate) mod admission;
 mod connector;
+pub(crate) mod crowd;
 mod gateway;
 pub(crate) mod mailbox;
-mod ports;
+pub(crate) mod ports;
 pub(crate) mod registry;
-mod seeds;
+pub(crate) mod seeds;
 pub(crate) mod targets;
 
 pub use self::connector::ConnectorHub;

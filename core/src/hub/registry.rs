@@ -15,6 +15,8 @@ use crate::time::UnixSecs;
 pub(crate) struct Connector {
     pub(crate) id: String,
     pub(crate) name: String,
+    /// What people know it by: its name, or its id if it has none.
+    pub(crate) label: Arc<str>,
     pub(crate) inbox: Arc<Inbox>,
     /// The window that the connector grants each stream at first, in bytes.
     pub(crate) window: u32,
@@ -29,6 +31,8 @@ pub(crate) struct Connector {
     round_trip_micros: AtomicU32,
     /// It takes no new exchanges.
     leaving: AtomicBool,
+    /// It does not answer just now.
+    unresponsive: AtomicBool,
     /// Another link has taken its place: its machine ends when it sees this.
     replaced: AtomicBool,
 }
@@ -48,6 +52,11 @@ impl Connector {
     pub(crate) fn note_round_trip(&self, round_trip: std::time::Duration) {
         let micros = u32::try_from(round_trip.as_micros()).unwrap_or(u32::MAX);
         self.round_trip_micros.store(micros, Ordering::Relaxed);
+    }
+
+    /// Notes whether it answers.
+    pub(crate) fn note_unresponsive(&self, is_so: bool) {
+        self.unresponsive.store(is_so, Ordering::Relaxed);
     }
 
     fn port(&self) -> PortId {
@@ -121,7 +130,9 @@ impl Registry {
         if place.is_none() && state.joined.len() >= connectors_max {
             return Attached::Full;
         }
+        let label = if hello.name.is_empty() { &id } else { &hello.name };
         let connector = Arc::new(Connector {
+            label: label.as_str().into(),
             id,
             name: hello.name,
             inbox,
@@ -136,6 +147,7 @@ impl Registry {
             requests: AtomicU64::new(0),
             round_trip_micros: AtomicU32::new(0),
             leaving: AtomicBool::new(false),
+            unresponsive: AtomicBool::new(false),
             replaced: AtomicBool::new(false),
         });
         match place {
@@ -162,24 +174,29 @@ impl Registry {
         }
     }
 
-    /// The next connector in turn that takes exchanges and has room for one more, other than `not`.
+    /// The next connector in turn that takes exchanges and has room for one more, other than `not`; one that does not
+    /// answer just now only if no other takes it.
     pub(crate) fn pick(&self, not: Option<&Arc<Connector>>) -> Pick {
         let state = &mut *self.lock();
         let count = state.joined.len();
         let mut any = false;
-        for step in 0..count {
-            let place = (state.turn + step) % count;
-            let connector = &state.joined[place];
-            if connector.leaving.load(Ordering::Relaxed) || not.is_some_and(|not| Arc::ptr_eq(not, connector))
-            {
-                continue;
-            }
-            any = true;
-            if let Some(slot) = connector.slots.take(connector.streams_max) {
-                connector.requests.fetch_add(1, Ordering::Relaxed);
-                let connector = connector.clone();
-                state.turn = place + 1;
-                return Pick::Connector(connector, slot);
+        for unresponsive in [false, true] {
+            for step in 0..count {
+                let place = (state.turn + step) % count;
+                let connector = &state.joined[place];
+                if connector.unresponsive.load(Ordering::Relaxed) != unresponsive
+                    || connector.leaving.load(Ordering::Relaxed)
+                    || not.is_some_and(|not| Arc::ptr_eq(not, connector))
+                {
+                    continue;
+                }
+                any = true;
+                if let Some(slot) = connector.slots.take(connector.streams_max) {
+                    connector.requests.fetch_add(1, Ordering::Relaxed);
+                    let connector = connector.clone();
+                    state.turn = place + 1;
+                    return Pick::Connector(connector, slot);
+                }
             }
         }
         if any { Pick::Busy } else { Pick::Nobody }
@@ -271,6 +288,25 @@ mod tests {
         assert!(matches!(registry.pick(None), Pick::Busy));
         drop(turns);
         assert!(matches!(registry.pick(None), Pick::Connector(..)));
+    }
+
+    #[test]
+    fn one_that_does_not_answer_is_passed_over_until_nobody_else_is_left() {
+        let registry = Registry::default();
+        let mut fx = Effects::default();
+        let joined: Vec<_> = (1..=2)
+            .map(|port| match attach(&registry, hello(u8::try_from(port).unwrap(), 1), port, &mut fx) {
+                Attached::Joined { connector, .. } => connector,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        joined[0].note_unresponsive(true);
+        let turns: Vec<_> = (0..3).map(|_| picked(&registry)).collect();
+        assert_eq!(turns.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["2", "2", "1"]);
+        drop(turns);
+        joined[0].note_unresponsive(false);
+        let turns: Vec<_> = (0..2).map(|_| picked(&registry)).collect();
+        assert_eq!(turns.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["2", "1"]);
     }
 
     #[test]

@@ -12,6 +12,10 @@ use crate::hub::admission::{Lease, Pool};
 use crate::limits::{SLOW_READER, WINDOW_BYTES, WINDOW_BYTES_MAX};
 use crate::time::Instant;
 
+/// Less credit than this is not worth a frame. Of a wide window a sixteenth is: what is not yet given back is missing
+/// from the window, and where the window is what limits a stream, from its speed.
+const CREDIT_BYTES_MIN: u32 = WINDOW_BYTES / 4;
+
 /// What a peer may still send on a stream, and when it may send more.
 #[derive(Debug)]
 pub(crate) struct RecvWindow {
@@ -69,7 +73,7 @@ impl RecvWindow {
             self.round_began = now;
             self.round_consumed = 0;
         }
-        if self.pending < self.size / 4 {
+        if self.pending < (self.size / 16).max(CREDIT_BYTES_MIN) {
             return None;
         }
         self.credit = self.credit.saturating_add(self.pending);
@@ -131,6 +135,22 @@ mod tests {
         assert_eq!(pool.used(), WINDOW_BYTES as usize);
         drop(window);
         assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn of_a_wide_window_no_more_than_a_sixteenth_is_kept_back() {
+        let pool = Pool::new(1 << 30);
+        let now = Instant::default();
+        let mut window = RecvWindow::new(now);
+        while window.size < WINDOW_BYTES_MAX {
+            let all = window.credit;
+            assert!(window.received(all as usize));
+            window.consumed(all, now, ROUND_TRIP, &pool);
+        }
+        let sixteenth = WINDOW_BYTES_MAX / 16;
+        assert!(window.received(2 * sixteenth as usize));
+        assert_eq!(window.consumed(sixteenth - 1, now, ROUND_TRIP, &pool), None);
+        assert_eq!(window.consumed(1, now, ROUND_TRIP, &pool), Some(sixteenth));
     }
 
     #[test]

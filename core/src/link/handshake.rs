@@ -17,7 +17,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
@@ -26,7 +26,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::RngCore;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
-use x25519_dalek::{EphemeralSecret, PublicKey};
+use x25519_dalek::{PublicKey, StaticSecret, X25519_BASEPOINT_BYTES};
 use zeroize::Zeroizing;
 
 pub use crate::auth::Doorman;
@@ -35,7 +35,7 @@ use crate::auth::{Turned, signature};
 use crate::http1::head::{RequestHead, ResponseHead, Version, list_has};
 use crate::limits;
 use crate::seal::SealKey;
-use crate::secret::{Keys, expand, extract};
+use crate::secret::{Keys, Verdicts, expand, extract};
 use crate::time::{Now, UnixSecs};
 use crate::websocket::accept_key;
 
@@ -197,6 +197,13 @@ pub struct LinkKeys {
     pub g2c: SealKey,
 }
 
+impl LinkKeys {
+    /// No keys: for a link that a replay opens without them.
+    fn none() -> Self {
+        Self { c2g: SealKey([0; 32]), g2c: SealKey([0; 32]) }
+    }
+}
+
 // ---- The gateway's side --------------------------------------------------------------------------------------------
 
 /// What a gateway makes of a join.
@@ -277,7 +284,7 @@ pub fn verify(
         let join = Join::signed_rightly(head, keys, clock)?;
         let websocket_key = usable_upgrade(head)?;
         let seal = join.takes_seal()?;
-        let proof_is_right = signature::verify(&keys.join, &join.signed, &join.proof);
+        let proof_is_right = keys.settle(signature::verify(&keys.join, &join.signed, &join.proof));
         lock(doorman).admit(from, now, join.time, &join.signature, proof_is_right)?;
         join.accept(keys, websocket_key, seal, rng)
     });
@@ -372,7 +379,7 @@ impl<'a> Join<'a> {
         if join.time.0.abs_diff(clock.0) > limits::CLOCK_SKEW_SECS_MAX {
             return Err(Refusal::Clock);
         }
-        if !signature::verify(&keys.sign, &join.signed, &join.signature) {
+        if !keys.settle(signature::verify(&keys.sign, &join.signed, &join.signature)) {
             return Err(Refusal::Secret);
         }
         Ok(join)
@@ -417,8 +424,8 @@ impl<'a> Join<'a> {
         seal: &str,
         rng: &mut ChaCha20Rng,
     ) -> Result<Accepted, Denied> {
-        let ephemeral = EphemeralSecret::random_from_rng(rng);
-        let own_key = signature::encode(PublicKey::from(&ephemeral).as_bytes());
+        let ephemeral = StaticSecret::random_from_rng(rng);
+        let own_key = signature::encode(&public(&ephemeral));
         let offer = offer_text(&self.signed, self.signature_text, self.proof_text);
         let th = transcript_hash(&offer, seal.as_bytes(), own_key.as_bytes());
         // Only who knows secret and PIN can have sent a degenerate key, so that this costs no token.
@@ -513,8 +520,9 @@ fn lock(doorman: &Mutex<Doorman>) -> MutexGuard<'_, Doorman> {
 
 /// A join that was sent and not answered yet. It is good for one answer.
 pub struct JoinAttempt {
-    ephemeral: EphemeralSecret,
+    ephemeral: StaticSecret,
     mix: Zeroizing<[u8; 32]>,
+    verdicts: Option<Arc<dyn Verdicts>>,
     offer: Vec<u8>,
     websocket_accept: String,
 }
@@ -554,11 +562,13 @@ impl JoinAttempt {
         prefix: &str,
         rng: &mut ChaCha20Rng,
     ) -> (Self, Vec<u8>) {
-        let ephemeral = EphemeralSecret::random_from_rng(&mut *rng);
+        // What is signed is as good as any answer of the keys: without them it would be another.
+        keys.settle(true);
+        let ephemeral = StaticSecret::random_from_rng(&mut *rng);
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
         let websocket_key = STANDARD.encode(nonce);
-        let own_key = signature::encode(PublicKey::from(&ephemeral).as_bytes());
+        let own_key = signature::encode(&public(&ephemeral));
         let seconds = time.0.to_string();
         let signed = signed_text(seconds.as_bytes(), SEAL.as_bytes(), own_key.as_bytes());
         let signature = signature::encode(&signature::sign(&keys.sign, &signed));
@@ -572,6 +582,7 @@ impl JoinAttempt {
         let attempt = Self {
             ephemeral,
             mix: Zeroizing::new(keys.mix),
+            verdicts: keys.verdicts.clone(),
             offer: offer_text(&signed, signature.as_bytes(), proof.as_bytes()),
             websocket_accept: accept_key(websocket_key.as_bytes()),
         };
@@ -582,7 +593,11 @@ impl JoinAttempt {
     pub fn judge(self, response: &ResponseHead<'_>) -> JoinOutcome {
         let only = |name| once(response.all(name));
         if response.status == 101 && response.all("gesher-accept").next().is_some() {
-            return self.joined(response).map_or(JoinOutcome::Impostor, JoinOutcome::Joined);
+            let verdicts = self.verdicts.clone();
+            let keys = self.joined(response);
+            let joined = verdicts.map_or(keys.is_some(), |verdicts| verdicts.settle(keys.is_some()));
+            let keys = joined.then(|| keys.unwrap_or_else(LinkKeys::none));
+            return keys.map_or(JoinOutcome::Impostor, JoinOutcome::Joined);
         }
         let retry_after = only("retry-after")
             .and_then(parse_decimal)
@@ -650,14 +665,15 @@ fn transcript_hash(offer: &[u8], seal: &[u8], gateway_key: &[u8]) -> [u8; 32] {
     Sha256::digest([offer, seal, gateway_key].join(&b'\n')).into()
 }
 
+/// The public half of a key (RFC 7748, 6.1), which is made once and thrown away. The crate's own way goes over Edwards
+/// curves, which nothing else here needs.
+fn public(own: &StaticSecret) -> [u8; 32] {
+    own.diffie_hellman(&X25519_BASEPOINT_BYTES.into()).to_bytes()
+}
+
 /// Makes the gateway's MAC and the link's keys; none if the exchange gives all zeros, which a peer can force by a key
 /// of low order (RFC 7748, 6.1).
-fn agree(
-    mix: &[u8; 32],
-    own: EphemeralSecret,
-    peer: &PublicKey,
-    th: &[u8; 32],
-) -> Option<([u8; 32], LinkKeys)> {
+fn agree(mix: &[u8; 32], own: StaticSecret, peer: &PublicKey, th: &[u8; 32]) -> Option<([u8; 32], LinkKeys)> {
     let shared = own.diffie_hellman(peer);
     if !shared.was_contributory() {
         return None;
@@ -742,11 +758,11 @@ mod tests {
     }
 
     fn wrong_pin() -> Keys {
-        Keys { sign: keys().sign, join: [1; 32], mix: [2; 32] }
+        Keys { sign: keys().sign, join: [1; 32], mix: [2; 32], verdicts: None }
     }
 
     fn wrong_secret() -> Keys {
-        Keys { sign: [0; 32], join: [1; 32], mix: [2; 32] }
+        Keys { sign: [0; 32], join: [1; 32], mix: [2; 32], verdicts: None }
     }
 
     /// A join signed rightly over parts that no connector of ours sends.
@@ -792,9 +808,9 @@ mod tests {
 
     #[test]
     fn every_step_of_the_key_exchange_is_that_of_the_vectors() {
-        let own = EphemeralSecret::random_from_rng(seeded("gateway seed"));
-        assert_eq!(hex(PublicKey::from(&own).as_bytes()), vector("gateway public"));
-        let peer = PublicKey::from(&EphemeralSecret::random_from_rng(seeded("connector seed")));
+        let own = StaticSecret::random_from_rng(seeded("gateway seed"));
+        assert_eq!(hex(&public(&own)), vector("gateway public"));
+        let peer = PublicKey::from(public(&StaticSecret::random_from_rng(seeded("connector seed"))));
         assert_eq!(hex(peer.as_bytes()), vector("connector public"));
         let key = signature::encode(peer.as_bytes());
         let signed = signed_text(vector("seconds").as_bytes(), b"fernet", key.as_bytes());
@@ -1154,7 +1170,7 @@ mod tests {
     fn a_gateway_that_knows_the_secret_but_not_the_pin_is_an_impostor() {
         let mut gateway = Gateway::new();
         let (attempt, join) = gateway.attempt(keys(), at(0));
-        let keys = Keys { sign: keys().sign, join: keys().join, mix: [7; 32] };
+        let keys = Keys { sign: keys().sign, join: keys().join, mix: [7; 32], verdicts: None };
         let head = parse_request(&join).unwrap();
         let verdict = verify(&head, &keys, at(0), HOME.parse().unwrap(), &gateway.doorman, &mut gateway.rng);
         let Verdict::Accepted(accepted) = verdict else { panic!("refused") };

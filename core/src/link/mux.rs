@@ -113,6 +113,11 @@ impl Mux {
         self.streams.heartbeat.round_trip()
     }
 
+    /// Whether the peer left a PING unanswered for [`limits::UNRESPONSIVE`] and says nothing else either.
+    pub(crate) fn is_unresponsive(&self, now: Instant) -> bool {
+        self.streams.heartbeat.is_unresponsive(now)
+    }
+
     /// Whether either side said that there will be no new streams.
     pub(crate) fn is_going_away(&self) -> bool {
         self.streams.closing.said || self.streams.closing.heard
@@ -199,6 +204,8 @@ impl Mux {
         if input.received() != self.received_before {
             self.received_before = input.received();
             self.streams.timers.set(Why::Silence, now + limits::SILENCE);
+            self.streams.heartbeat.heard_at = now;
+            self.streams.timers.clear(Why::Quiet);
         }
         if self.streams.timers.is_due(Why::Silence, now) {
             return Err(LinkFault::Silent);
@@ -209,6 +216,10 @@ impl Mux {
         if self.streams.timers.is_due(Why::Ping, now) {
             self.streams.timers.clear(Why::Ping);
             self.streams.owed.ping = true;
+        }
+        if self.streams.timers.is_due(Why::Quiet, now) {
+            self.streams.timers.clear(Why::Quiet);
+            self.streams.owed.ping |= !self.is_unresponsive(now);
         }
         Ok(())
     }
@@ -283,6 +294,7 @@ impl Mux {
                 }
                 None => {
                     self.streams.highest += 1;
+                    self.streams.timers.set_once(Why::Quiet, now + limits::QUIET);
                     exchange.number(self.streams.highest);
                     self.streams.open.insert(self.streams.highest, Stream::new(exchange, now));
                     self.streams.highest
@@ -334,6 +346,7 @@ impl Mux {
             heartbeat.outstanding = Some((payload, now));
             Frame::Ping(payload).put(frames);
             timers.set(Why::Ping, now + limits::PING_EVERY);
+            timers.set(Why::Quiet, now + limits::UNRESPONSIVE);
         }
         // A peer that has no streams closes when it hears it: what has begun goes out before.
         if owed.go_away.is_some()

@@ -376,12 +376,20 @@ pub(super) struct Heartbeat {
     /// The last round trips, and how many there were in all.
     last: [Duration; 8],
     count: usize,
+    /// When anything arrived last.
+    pub(super) heard_at: Instant,
 }
 
 impl Heartbeat {
     /// The least of the last eight; zero until there was one.
     pub(super) fn round_trip(&self) -> Duration {
         self.last.iter().take(self.count).min().copied().unwrap_or(Duration::ZERO)
+    }
+
+    /// Whether the peer was asked [`limits::UNRESPONSIVE`] ago and has not said anything since.
+    pub(super) fn is_unresponsive(&self, now: Instant) -> bool {
+        let silent = |asked_at| self.heard_at <= asked_at && now >= asked_at + limits::UNRESPONSIVE;
+        self.outstanding.is_some_and(|(_, asked_at)| silent(asked_at))
     }
 
     fn answered(&mut self, payload: [u8; 8], now: Instant) {

@@ -10,11 +10,15 @@ mod crate_fernet;
 mod fernet;
 #[cfg(feature = "sim")]
 mod fixed;
+#[cfg(feature = "sim")]
+mod plain;
 
 pub use self::crate_fernet::CrateFernet;
 pub use self::fernet::Fernet;
 #[cfg(feature = "sim")]
 pub use self::fixed::FixedIv;
+#[cfg(feature = "sim")]
+pub use self::plain::Plain;
 
 use std::fmt;
 use std::sync::Arc;

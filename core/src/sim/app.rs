@@ -11,6 +11,8 @@ use crate::http1::head::{HeadKind, HeadScan, parse_request};
 pub enum Act {
     /// Sends these bytes.
     Send(Vec<u8>),
+    /// Sends so many bytes that do not matter.
+    Fill(u64),
     /// Does nothing for so many milliseconds.
     WaitMs(u64),
     /// Goes on once the request's body has come whole.
@@ -47,6 +49,8 @@ pub struct AppRequest {
     pub head: String,
     /// What has come of the body; nothing yet when the app decides what to answer.
     pub body: Vec<u8>,
+    /// How many bytes have come of the body.
+    pub body_bytes: u64,
     /// The trailers, each line with its end.
     pub trailers: String,
     /// Whether the body is whole.
@@ -63,6 +67,8 @@ pub(super) struct App {
     pub(super) up: bool,
     /// How long it takes until it has taken one.
     pub(super) dial_time: Duration,
+    /// Whether it keeps the bodies that it gets.
+    pub(super) keeps_bodies: bool,
     /// The requests that it got, in the order in which their heads came.
     pub(super) requests: Vec<AppRequest>,
 }
@@ -122,9 +128,14 @@ impl AppConn {
     fn take_body(&mut self, app: &mut App) -> bool {
         let Some((decoder, place)) = &mut self.body else { return true };
         let request = &mut app.requests[*place];
+        let before = request.body.len();
         let consumed = decoder
             .decode(&self.input, usize::MAX, &mut request.body)
             .expect("an app gets well-formed bodies");
+        request.body_bytes += (request.body.len() - before) as u64;
+        if !app.keeps_bodies {
+            request.body.clear();
+        }
         self.input.drain(..consumed);
         request.whole = decoder.is_done();
         if request.whole {
@@ -147,6 +158,7 @@ impl AppConn {
             target: text(parsed.target),
             head: text(&head),
             body: Vec::new(),
+            body_bytes: 0,
             trailers: String::new(),
             whole: framing == Framing::Empty,
         };

@@ -24,8 +24,9 @@
 
 mod app;
 pub mod chaos;
+pub mod fuzz;
 mod pipe;
-mod transcript;
+mod tap;
 mod world;
 
 pub use self::app::{Act, AppRequest};

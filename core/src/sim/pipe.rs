@@ -2,11 +2,47 @@
 //! under way than the two kernels would hold.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::time::Instant;
 
 /// How many bytes are under way or unread in one direction of a connection: what two socket buffers hold together.
 pub const PIPE_BYTES: usize = 256 * 1024;
+
+/// What a sender's kernel holds before the network takes it: TCP_NOTSENT_LOWAT of the links …
+const UNSENT_BYTES: usize = 128 * 1024;
+/// … and what is left of it when a sender that found no room is told that there is some (Linux: half).
+const UNSENT_BYTES_WRITABLE: usize = UNSENT_BYTES / 2;
+/// The least that a bottleneck hands on at once: what an Ethernet frame carries of TCP.
+const SEGMENT_BYTES_MIN: usize = 1448;
+/// The most: what Linux makes one segment of, at most.
+const SEGMENT_BYTES_MAX: usize = 16 * 1024;
+
+/// The narrowest place on a way: so many bytes a second pass, and so many wait. TCP is thought to be perfect: nothing is
+/// lost, and it always sends as much as passes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Bottleneck {
+    pub(super) bits_per_sec: u64,
+    /// What waits there at most; more stays in the sender's kernel.
+    pub(super) queue_bytes: usize,
+}
+
+impl Bottleneck {
+    fn time_for(&self, bytes: usize) -> Duration {
+        let nanos = bytes as u128 * 8 * 1_000_000_000 / u128::from(self.bits_per_sec);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    fn bytes_in(&self, time: Duration) -> usize {
+        let bytes = time.as_nanos() * u128::from(self.bits_per_sec) / (8 * 1_000_000_000);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
+
+    /// About a tenth of a millisecond's worth.
+    fn segment_bytes(&self) -> usize {
+        self.bytes_in(Duration::from_micros(100)).clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX)
+    }
+}
 
 /// What arrives at the end of a pipe.
 #[derive(Debug)]
@@ -27,20 +63,54 @@ pub(super) struct Pipe {
     pub(super) closed: bool,
     /// Nothing arrives for now: a network that swallows packets without telling anyone.
     pub(super) clogged: bool,
+    /// None passes everything at once.
+    pub(super) bottleneck: Option<Bottleneck>,
+    /// When the last byte has passed the bottleneck.
+    passed_at: Instant,
+    /// The sender found no room and is told at this time that there is some.
+    writable_at: Option<Instant>,
 }
 
 impl Pipe {
-    /// How many bytes the sender may still write.
-    pub(super) fn room(&self) -> usize {
-        PIPE_BYTES.saturating_sub(self.bytes)
+    /// How many bytes the sender may still write, on a way that takes `delay`.
+    pub(super) fn room(&self, now: Instant, delay: Duration) -> usize {
+        let Some(bottleneck) = &self.bottleneck else { return PIPE_BYTES.saturating_sub(self.bytes) };
+        if self.writable_at.is_some_and(|at| at > now) {
+            return 0;
+        }
+        let waiting = bottleneck.bytes_in(self.passed_at.since(now));
+        let under_way = bottleneck.bytes_in(delay * 2) + bottleneck.queue_bytes + PIPE_BYTES;
+        let unsent = (UNSENT_BYTES + bottleneck.queue_bytes).saturating_sub(waiting);
+        unsent.min(under_way.saturating_sub(self.bytes))
     }
 
-    pub(super) fn send(&mut self, at: Instant, bytes: &[u8]) {
+    /// When a sender that found no room is told that there is some.
+    pub(super) fn writable_at(&self) -> Option<Instant> {
+        self.writable_at
+    }
+
+    /// What the sender wanted to write did not all fit.
+    pub(super) fn is_full(&mut self) {
+        let Some(bottleneck) = &self.bottleneck else { return };
+        let waits_then = bottleneck.time_for(bottleneck.queue_bytes + UNSENT_BYTES_WRITABLE);
+        let at = self.passed_at.since_origin().saturating_sub(waits_then);
+        self.writable_at = Some(Instant::from_origin(at));
+    }
+
+    /// Sends bytes that take `delay` from here.
+    pub(super) fn send(&mut self, now: Instant, delay: Duration, bytes: &[u8]) {
         if self.closed || bytes.is_empty() {
             return;
         }
         self.bytes += bytes.len();
-        self.queue.push_back((at, Item::Bytes(bytes.to_vec())));
+        let Some(bottleneck) = self.bottleneck else {
+            self.queue.push_back((now + delay, Item::Bytes(bytes.to_vec())));
+            return;
+        };
+        for segment in bytes.chunks(bottleneck.segment_bytes()) {
+            self.passed_at = self.passed_at.max(now) + bottleneck.time_for(segment.len());
+            self.queue.push_back((self.passed_at + delay, Item::Bytes(segment.to_vec())));
+        }
     }
 
     pub(super) fn end(&mut self, at: Instant) {

@@ -1,6 +1,7 @@
 //! The world: actors, the pipes between them, and time.
 
 use std::collections::BTreeMap;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,17 +12,20 @@ use rand_core::{RngCore, SeedableRng};
 
 use super::app::{Act, App, AppConn, AppRequest};
 use super::chaos::Referee;
-use super::pipe::{Item, Pipe};
-use super::transcript::{Said, Sealed, Talk, TapSeals, Transcript};
+use super::pipe::{Bottleneck, Item, PIPE_BYTES, Pipe};
+use super::tap::{Sealed, TapSeals};
+use crate::capture::{self, Recorder, Replay, ReplayError};
 use crate::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
 use crate::drive::{Close, Conn, Outside, Todo};
 use crate::event::Event;
+use crate::hub::seeds::Seeds;
 use crate::hub::{ConnectorHub, GatewayHub};
 use crate::limits;
 use crate::machine::{Cx, Dial, DialFault, Effects, Endpoint, PortId, Process};
-use crate::seal::{Fernet, FixedIv, SharedSeals};
+use crate::seal::{Fernet, FixedIv, Plain, SharedSeals};
 use crate::secret::{Keys, Pin, Secret};
 use crate::time::{Instant, Now, UnixSecs, Why};
+use crate::transcript::{Said, Talk, Transcript};
 
 /// What the civil clock of a world says at its start: 2026-01-01T00:00:00Z.
 const EPOCH: u64 = 1_767_225_600;
@@ -37,6 +41,8 @@ pub enum Sealing {
     Fernet,
     /// The same tokens with IVs that repeat from run to run.
     FixedIv,
+    /// Not at all; and of what is sent nothing is shown or kept. For many bytes.
+    Plain,
 }
 
 /// A trouble on a connector's link.
@@ -97,6 +103,7 @@ pub struct World {
     clock: Arc<Clock>,
     sealing: Sealing,
     link_delay: Duration,
+    bottleneck: Option<Bottleneck>,
     rng: ChaCha20Rng,
     processes: Vec<ProcessState>,
     ends: Vec<End>,
@@ -118,6 +125,26 @@ pub struct World {
     pub(super) referee: Option<Box<Referee>>,
     /// What is shown after the bytes that it is about.
     later: Vec<(usize, Event)>,
+    /// What is captured of processes, with their names; none captures nothing.
+    captures: Option<Vec<(String, Tape)>>,
+    capture_bytes_max: u64,
+    /// What keys and IVs of captured processes come from.
+    #[cfg(test)]
+    secret_seeds: Vec<[u8; 32]>,
+}
+
+/// A capture in memory.
+#[derive(Clone, Default)]
+struct Tape(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Tape {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Clock(AtomicU64);
@@ -219,6 +246,8 @@ struct MachineState {
 struct VisitorState {
     /// What its kernel did not take yet, and whether FIN follows.
     unsent: Vec<u8>,
+    /// What it sends after that, and that does not matter.
+    fill: u64,
     ends: bool,
     received: Vec<u8>,
     stopped: bool,
@@ -264,6 +293,7 @@ impl World {
             clock: Arc::new(Clock(AtomicU64::new(0))),
             sealing,
             link_delay: Duration::from_millis(link_ms),
+            bottleneck: None,
             rng: ChaCha20Rng::seed_from_u64(seed),
             processes: Vec::new(),
             ends: Vec::new(),
@@ -278,7 +308,57 @@ impl World {
             tail: None,
             referee: None,
             later: Vec::new(),
+            captures: None,
+            capture_bytes_max: u64::MAX,
+            #[cfg(test)]
+            secret_seeds: Vec::new(),
         }
+    }
+
+    /// Links that are opened from now on have a round trip of this, carry so many bits a second each way, and pass a
+    /// router that holds one round trip's worth of them (64 KiB at least): the usual advice for the size of its queue.
+    pub fn set_links(&mut self, round_trip: Duration, bits_per_sec: u64) {
+        const QUEUE_BYTES_MIN: u128 = 64 * 1024;
+        let worth = round_trip.as_nanos() * u128::from(bits_per_sec) / (8 * 1_000_000_000);
+        let queue_bytes = usize::try_from(worth.max(QUEUE_BYTES_MIN)).unwrap_or(usize::MAX);
+        self.link_delay = round_trip / 2;
+        self.bottleneck = Some(Bottleneck { bits_per_sec, queue_bytes });
+    }
+
+    /// Captures every process that is started from now on (see the module [`crate::capture`]), up to so many bytes each.
+    pub fn capture_all(&mut self, bytes_max: u64) {
+        self.captures = Some(Vec::new());
+        self.capture_bytes_max = bytes_max;
+    }
+
+    /// The capture of a process: of the last of this name.
+    ///
+    /// # Panics
+    /// If it was not captured.
+    pub fn capture(&self, name: &str) -> Vec<u8> {
+        self.captures().rfind(|(captured, _)| *captured == name).expect("a captured process").1
+    }
+
+    /// All captures, with the names of their processes.
+    pub fn captures(&self) -> impl DoubleEndedIterator<Item = (&str, Vec<u8>)> {
+        let copy = |tape: &Tape| tape.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.captures.iter().flatten().map(move |(name, tape)| (name.as_str(), copy(tape)))
+    }
+
+    #[cfg(test)]
+    pub(crate) fn secret_seeds(&self) -> &[[u8; 32]] {
+        &self.secret_seeds
+    }
+
+    fn recorder(&mut self, name: &str) -> Option<Arc<Recorder>> {
+        let tape = Tape::default();
+        self.captures.as_mut()?.push((name.to_owned(), tape.clone()));
+        Some(Recorder::new(Box::new(tape), self.capture_bytes_max, |_| {}))
+    }
+
+    /// How long the world has been there.
+    pub fn elapsed(&self) -> Duration {
+        self.clock.now().since_origin()
     }
 
     // ---- who there is ----------------------------------------------------------------------------------------------
@@ -296,13 +376,25 @@ impl World {
     ) {
         let (seals, sealed) = self.seals();
         let config = adapt(GatewayConfig::new(test_keys(secret, pin)).sealing_with(seals));
-        let hub = GatewayHub::new(config, self.draw());
+        let seed = self.draw();
+        let (process, hub) = match self.recorder("gateway") {
+            None => {
+                let hub = GatewayHub::new(config, seed);
+                (hub.clone() as Arc<dyn Process>, hub)
+            }
+            Some(recorder) => {
+                let deciding = self.draw();
+                #[cfg(test)]
+                self.secret_seeds.push(seed);
+                capture::gateway_and_hub(config, Seeds::apart(seed, deciding), deciding, recorder)
+            }
+        };
         let is_at_rest = Box::new({
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
         let pool = hub.pool.clone();
-        let process = self.add_process("gateway", hub, is_at_rest, sealed);
+        let process = self.add_process("gateway", process, is_at_rest, sealed);
         self.processes[process].lent = Box::new(move || pool.used());
         self.processes[process].outside.skew_secs.store(skew_secs, Ordering::Relaxed);
     }
@@ -330,18 +422,30 @@ impl World {
         let target = TargetUrl::parse(&format!("http://{target}")).expect("apps have host names");
         let keys = test_keys(joiner.secret, joiner.pin);
         let config = adapt(ConnectorConfig::new(keys, gateway, target).name(name).sealing_with(seals));
-        let hub = ConnectorHub::new(config, self.draw());
+        let seed = self.draw();
+        let (as_process, hub) = match self.recorder(name) {
+            None => {
+                let hub = ConnectorHub::new(config, seed);
+                (hub.clone() as Arc<dyn Process>, hub)
+            }
+            Some(recorder) => {
+                let deciding = self.draw();
+                #[cfg(test)]
+                self.secret_seeds.push(seed);
+                capture::connector_and_hub(config, Seeds::apart(seed, deciding), deciding, recorder)
+            }
+        };
         let is_at_rest = Box::new({
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
-        let process = self.add_process(name, hub.clone(), is_at_rest, sealed);
+        let process = self.add_process(name, as_process.clone(), is_at_rest, sealed);
         let pool = hub.pool.clone();
         self.processes[process].lent = Box::new(move || pool.used());
         self.processes[process].connector = Some(hub.clone());
         let state = &self.processes[process];
         state.outside.skew_secs.store(joiner.skew_secs, Ordering::Relaxed);
-        if let Some(machine) = (hub as Arc<dyn Process>).supervisor() {
+        if let Some(machine) = as_process.supervisor() {
             let conn = Conn::new(machine, state.outside.clone());
             self.add_machine(process, conn, None, Duration::ZERO, false);
         }
@@ -349,8 +453,13 @@ impl World {
 
     /// Starts an app that answers each request with these acts.
     pub fn start_app(&mut self, name: &str, handler: impl FnMut(&AppRequest) -> Vec<Act> + 'static) {
-        let app =
-            App { handler: Box::new(handler), up: true, dial_time: Duration::ZERO, requests: Vec::new() };
+        let app = App {
+            handler: Box::new(handler),
+            up: true,
+            dial_time: Duration::ZERO,
+            keeps_bodies: true,
+            requests: Vec::new(),
+        };
         self.apps.insert(name.to_owned(), app);
     }
 
@@ -361,6 +470,11 @@ impl World {
     /// Whether an app takes connections.
     pub fn set_app_up(&mut self, name: &str, up: bool) {
         self.app(name).up = up;
+    }
+
+    /// An app only counts the bodies that it gets from now on.
+    pub fn forget_bodies(&mut self, name: &str) {
+        self.app(name).keeps_bodies = false;
     }
 
     /// How long an app lets those wait who connect.
@@ -497,6 +611,7 @@ impl World {
         let inner: SharedSeals = match self.sealing {
             Sealing::Fernet => Arc::new(Fernet),
             Sealing::FixedIv => Arc::new(FixedIv),
+            Sealing::Plain => return (Arc::new(Plain), Sealed::default()),
         };
         let sealed = Sealed::default();
         (Arc::new(TapSeals::new(inner, sealed.clone())), sealed)
@@ -541,6 +656,14 @@ impl World {
     pub fn send(&mut self, visitor: Visitor, bytes: impl AsRef<[u8]>) {
         if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
             state.unsent.extend_from_slice(bytes.as_ref());
+            self.visitor_sends(visitor.0);
+        }
+    }
+
+    /// A visitor sends so many bytes that do not matter, as fast as its kernel takes them.
+    pub fn send_fill(&mut self, visitor: Visitor, bytes: u64) {
+        if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
+            state.fill = bytes;
             self.visitor_sends(visitor.0);
         }
     }
@@ -609,6 +732,25 @@ impl World {
     }
 
     // ---- troubles --------------------------------------------------------------------------------------------------
+
+    /// Whether [`Self::trouble`] would find a link and, if bytes are to be changed, some on their way.
+    pub fn may_trouble(&self, connector: &str, trouble: LinkTrouble) -> bool {
+        let Some(link) = self.newest_link(connector) else { return false };
+        let Some(gateway) = self.ends[link].peer else { return false };
+        let end = match trouble {
+            LinkTrouble::FlipBit(way)
+            | LinkTrouble::FlipBitAt(way, _)
+            | LinkTrouble::Drop(way)
+            | LinkTrouble::Reorder(way)
+            | LinkTrouble::Repeat(way)
+            | LinkTrouble::Cut(way) => match way {
+                Way::ToGateway => gateway,
+                Way::ToConnector => link,
+            },
+            LinkTrouble::Reset | LinkTrouble::Clog | LinkTrouble::Forget => return true,
+        };
+        self.ends[end].inbound.is_unread()
+    }
 
     /// Something happens to the newest link of a connector.
     ///
@@ -786,15 +928,25 @@ impl World {
 
     /// Lets so many virtual milliseconds pass.
     pub fn run_ms(&mut self, ms: u64) {
-        let until = self.clock.now() + Duration::from_millis(ms);
+        self.run_until(Duration::from_millis(ms), |_| false);
+    }
+
+    /// Lets time pass until something is so, and at most this long; false if it never was. Asks at each moment at which
+    /// anything happened.
+    pub fn run_until(&mut self, at_most: Duration, mut is_so: impl FnMut(&mut Self) -> bool) -> bool {
+        let until = self.clock.now() + at_most;
         loop {
             self.settle();
+            if is_so(self) {
+                return true;
+            }
             match self.next_moment() {
                 Some(next) if next <= until => self.clock.set(next),
                 _ => break,
             }
         }
         self.clock.set(until);
+        false
     }
 
     /// Everyone leaves or is asked to stop, and after a while nobody holds anything any more.
@@ -851,9 +1003,14 @@ impl World {
     fn next_moment(&self) -> Option<Instant> {
         let now = self.clock.now();
         let ends = self.ends.iter().flat_map(|end| {
+            let writable = |_| self.ends[end.peer?].inbound.writable_at();
             let (reads, own) = match &end.actor {
                 Actor::Machine(machine) if self.processes[machine.process].frozen => (false, None),
-                Actor::Machine(machine) => (machine.todo.read, machine.todo.wake_at.map(|(at, _)| at)),
+                Actor::Machine(machine) => {
+                    let room = Some(()).filter(|()| machine.todo.write).and_then(writable);
+                    let wakes = [machine.todo.wake_at.map(|(at, _)| at), room];
+                    (machine.todo.read, wakes.into_iter().flatten().filter(|at| *at > now).min())
+                }
                 Actor::Visitor(state) => {
                     let sends = state.sends.filter(|_| !state.unsent.is_empty()).map(|pace| pace.next);
                     let reads = state.reads.filter(|_| !state.stopped).map(|pace| pace.next);
@@ -893,7 +1050,7 @@ impl World {
 
     fn turn_machine(&mut self, end: usize) -> bool {
         let now = self.clock.now();
-        let room = self.ends[end].peer.is_some_and(|peer| self.ends[peer].inbound.room() > 0);
+        let room = self.ends[end].peer.is_some() && self.room(end) > 0;
         let arrived = self.ends[end].inbound.ready_at().is_some_and(|at| at <= now);
         let Actor::Machine(machine) = &mut self.ends[end].actor else { return false };
         if self.processes[machine.process].frozen {
@@ -1162,6 +1319,9 @@ impl World {
             self.ends[end].captured = Some(Vec::new());
             self.ends[end].may_join = true;
             self.accept(end, self.link_delay);
+            for end in [Some(end), self.ends[end].peer].into_iter().flatten() {
+                self.ends[end].inbound.bottleneck = self.bottleneck;
+            }
         } else if app_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, self.near_delay, true);
             let actor =
@@ -1246,14 +1406,28 @@ impl World {
 
     // ---- bytes -----------------------------------------------------------------------------------------------------
 
+    /// How many bytes may be sent from `end`.
+    fn room(&self, end: usize) -> usize {
+        let End { peer, delay, .. } = &self.ends[end];
+        peer.map_or(PIPE_BYTES, |peer| self.ends[peer].inbound.room(self.clock.now(), *delay))
+    }
+
     /// Sends from `end` what its peer's pipe takes; returns how much.
     fn put(&mut self, end: usize, bytes: &[u8]) -> usize {
         let now = self.clock.now();
-        let Some(peer) = self.ends[end].peer else { return 0 };
-        let at = now + self.ends[end].delay;
-        let count = bytes.len().min(self.ends[peer].inbound.room());
+        // Whom the gateway did not take learns it later; until then his kernel takes what he sends.
+        let Some(peer) = self.ends[end].peer else { return bytes.len() };
+        let delay = self.ends[end].delay;
+        let count = bytes.len().min(self.room(end));
+        let inbound = &mut self.ends[peer].inbound;
+        if count < bytes.len() {
+            inbound.is_full();
+        }
         let bytes = &bytes[..count];
-        self.ends[peer].inbound.send(at, bytes);
+        inbound.send(now, delay, bytes);
+        if self.sealing == Sealing::Plain {
+            return count;
+        }
         if let Some(captured) = &mut self.ends[end].captured {
             captured.extend_from_slice(bytes);
         }
@@ -1323,16 +1497,20 @@ impl World {
     /// Sends what a visitor's kernel takes.
     fn visitor_sends(&mut self, end: usize) -> bool {
         let now = self.clock.now();
+        let room = self.room(end);
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
-        let room = Pace::room(&state.sends, now);
+        let room = room.min(Pace::room(&state.sends, now));
         if room == 0 {
             return false;
         }
         let mut bytes = std::mem::take(&mut state.unsent);
+        let filled = if bytes.is_empty() { state.fill.min(READ_BYTES as u64) } else { 0 };
+        state.fill -= filled;
+        bytes.resize(bytes.len() + filled as usize, 0);
         let ends = state.ends && bytes.is_empty();
         let count = self.put(end, &bytes[..bytes.len().min(room)]);
-        let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
         bytes.drain(..count);
+        let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
         state.unsent = bytes;
         state.sent += count;
         if count > 0 {
@@ -1375,7 +1553,7 @@ impl World {
 
     fn app_acts(&mut self, end: usize) -> bool {
         let now = self.clock.now();
-        let room = self.ends[end].peer.map_or(0, |peer| self.ends[peer].inbound.room());
+        let room = self.room(end);
         let Actor::App { app, conn, wait_until, stop_until } = &mut self.ends[end].actor else {
             return false;
         };
@@ -1393,6 +1571,12 @@ impl World {
         };
         match act {
             Act::AwaitBody if !body_is_whole => return false,
+            Act::Fill(left) if *left > 0 => {
+                let portion = room.min(READ_BYTES).min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= portion as u64;
+                self.put(end, &vec![0; portion]);
+                return portion > 0;
+            }
             Act::Send(bytes) if bytes.len() > room => {
                 if room == 0 {
                     return false;
@@ -1407,12 +1591,13 @@ impl World {
             Some(Act::Send(bytes)) => {
                 self.put(end, &bytes);
             }
+            Some(Act::Fill(_)) => {}
             Some(Act::WaitMs(ms)) => *wait_until = Some(now + Duration::from_millis(ms)),
             Some(Act::StopReadingMs(ms)) => *stop_until = Some(now + Duration::from_millis(ms)),
             Some(Act::AwaitBody) => {
                 let request = conn.last(&self.apps[app.as_str()]);
                 if !request.body.is_empty() {
-                    let what = super::transcript::portion(&request.body);
+                    let what = crate::transcript::portion(&request.body);
                     let name = self.ends[end].name.clone();
                     self.transcript.decided(now, &name, "body", &format!("whole: {what}"));
                 }
@@ -1451,10 +1636,11 @@ impl End {
     }
 }
 
-/// Runs a conversation twice, with real Fernet and with fixed IVs, and returns the one transcript of both.
+/// Runs a conversation twice, with real Fernet and with fixed IVs, and returns the one transcript of both; and once more
+/// captured, to replay what each process got.
 ///
 /// # Panics
-/// If the two differ, or somebody holds something after everyone has left.
+/// If the two differ, somebody holds something after everyone has left, or a replay decides something else.
 pub fn conversation(title: &str, seed: u64, link_ms: u64, run: impl Fn(&mut World)) -> String {
     let [fernet, fixed] = [Sealing::Fernet, Sealing::FixedIv].map(|sealing| {
         let mut world = World::new(title, seed, link_ms, sealing);
@@ -1464,6 +1650,17 @@ pub fn conversation(title: &str, seed: u64, link_ms: u64, run: impl Fn(&mut Worl
         transcript
     });
     assert_eq!(fernet, fixed, "how records are sealed changes nothing else");
+    // What decides is drawn from another seed there, so that waits are others.
+    let mut world = World::new(title, seed, link_ms, Sealing::Fernet);
+    world.capture_all(u64::MAX);
+    run(&mut world);
+    world.come_to_rest();
+    for (name, file) in world.captures() {
+        let mut shown = String::new();
+        let replayed = Replay::open(file.as_slice()).map_err(ReplayError::from);
+        let replayed = replayed.and_then(|replay| replay.run(|lines| shown += lines));
+        assert!(replayed.is_ok(), "{name}: {replayed:?}\n{shown}");
+    }
     fixed
 }
 

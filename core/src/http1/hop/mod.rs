@@ -90,6 +90,15 @@ impl HostRule {
             _ => is_valid_authority(text.as_bytes()).then(|| HostRule::Fixed(text.to_owned())),
         }
     }
+
+    /// What [`Self::parse`] reads.
+    pub fn as_str(&self) -> &str {
+        match self {
+            HostRule::Preserve => "preserve",
+            HostRule::Rewrite => "rewrite",
+            HostRule::Fixed(authority) => authority,
+        }
+    }
 }
 
 /// The fields that need care at a hop, by name.

@@ -1,0 +1,402 @@
+//! A machine with its buffers.
+
+use std::sync::Arc;
+
+use crate::event::Event;
+use crate::limits;
+use crate::machine::{Cx, Dial, DialFault, Effects, End, Io, Lost, Machine, PortId};
+use crate::time::{Instant, Now, Why};
+
+/// What a runtime does for the connections of one process.
+pub trait Outside: Send + Sync {
+    /// Reads the clocks.
+    fn now(&self) -> Now;
+    /// Sets the sticky flag of `port` and lets its connection run; a port that is gone is ignored.
+    fn wake(&self, port: PortId);
+    /// Opens a connection and runs the machine on it, or tells the machine why not ([`Conn::could_not_open`]). The
+    /// port can be woken from now on.
+    fn dial(&self, dial: Dial);
+    /// Something happened.
+    fn event(&self, event: Event);
+}
+
+/// A machine with its buffers.
+pub struct Conn {
+    machine: Box<dyn Machine>,
+    outside: Arc<dyn Outside>,
+    io: Io,
+    fx: Effects,
+    phase: Phase,
+    /// Writing failed.
+    deaf: bool,
+    lost: Lost,
+}
+
+/// ```text
+/// Open ──▶ ShuttingDown ──▶ Lingering ──▶ Closed
+///   └───── flushed; fault, abort ───────────▲
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The machine runs, until what it ends with is flushed.
+    Open { shut_down: bool },
+    /// The output is out; the sending side is to be shut.
+    ShuttingDown,
+    /// Reads and discards what is still on its way.
+    Lingering { until: Instant, bytes_left: usize },
+    /// The socket may be closed.
+    Closed(Close),
+}
+
+/// How to let go of a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Close {
+    /// Closes it.
+    Quietly,
+    /// Resets it (SO_LINGER 0).
+    Reset,
+}
+
+/// What a runtime does next with the socket of a [`Conn`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Todo {
+    /// Input is wanted.
+    pub read: bool,
+    /// Output waits.
+    pub write: bool,
+    /// The sending side of the socket is to be shut.
+    pub shutdown: bool,
+    /// There is more work: call `advance` again after others had their turn.
+    pub again: bool,
+    /// Call `advance` at this time at the latest.
+    pub wake_at: Option<(Instant, Why)>,
+    /// It is over: close the socket so, and drop the [`Conn`].
+    pub close: Option<Close>,
+}
+
+impl Conn {
+    /// Puts a machine on a connection that just opened.
+    pub fn new(machine: Box<dyn Machine>, outside: Arc<dyn Outside>) -> Self {
+        Self {
+            machine,
+            outside,
+            io: Io::default(),
+            fx: Effects::default(),
+            phase: Phase::Open { shut_down: false },
+            deaf: false,
+            lost: Lost::Dropped,
+        }
+    }
+
+    /// Tells the machine of a dial that it failed.
+    pub fn could_not_open(machine: Box<dyn Machine>, outside: Arc<dyn Outside>, why: DialFault) {
+        Self::new(machine, outside).dial_failed(why);
+    }
+
+    /// The connection could not be opened; it is over.
+    pub fn dial_failed(&mut self, why: DialFault) {
+        self.finish(Close::Quietly, Lost::Dial(why));
+    }
+
+    /// The port under which this connection is woken.
+    pub fn port(&self) -> PortId {
+        self.machine.port()
+    }
+
+    /// Lets the machine make progress, delivers its effects, and says what to do with the socket.
+    pub fn advance(&mut self) -> Todo {
+        let now = self.outside.now();
+        let mut todo = Todo::default();
+        if let Phase::Open { shut_down } = self.phase {
+            let result = self.machine.advance(&mut Cx { now, fx: &mut self.fx }, &mut self.io);
+            self.deliver();
+            match result {
+                Ok(want) => {
+                    let ending = matches!(want.end, Some(End::Close | End::Linger));
+                    todo.read = want.read && !ending && !self.io.input.ended();
+                    todo.again = want.again;
+                    todo.wake_at = want.wake_at;
+                    let flushed = self.io.output.is_empty();
+                    match want.end {
+                        Some(End::Abort) => self.finish(Close::Reset, Lost::Ended),
+                        Some(End::HalfClose) => todo.shutdown = flushed && !shut_down,
+                        Some(End::Linger) if flushed && !self.io.input.ended() => {
+                            self.phase = Phase::ShuttingDown
+                        }
+                        Some(End::Close | End::Linger) if flushed => self.finish(Close::Quietly, Lost::Ended),
+                        Some(End::Close | End::Linger) | None => {}
+                    }
+                }
+                Err(_) => self.finish(Close::Reset, Lost::Ended),
+            }
+        }
+        self.wind_up(now, &mut todo);
+        if self.deaf && !todo.read && todo.close.is_none() {
+            self.broke();
+            self.wind_up(now, &mut todo);
+        }
+        todo.write = !self.io.output.is_empty() && !self.deaf && todo.close.is_none();
+        if !todo.again && !todo.write {
+            self.io.output.release();
+        }
+        self.io.input.release();
+        todo
+    }
+
+    /// The phases after the machine is done.
+    fn wind_up(&mut self, now: Now, todo: &mut Todo) {
+        if self.phase == Phase::ShuttingDown {
+            *todo = Todo { shutdown: true, ..Todo::default() };
+        }
+        if let Phase::Lingering { until, bytes_left } = self.phase {
+            let discarded = self.io.input.len();
+            self.io.input.consume(discarded);
+            let bytes_left = bytes_left.saturating_sub(discarded);
+            if bytes_left == 0 || until <= now.mono || self.io.input.ended() {
+                self.finish(Close::Quietly, Lost::Ended);
+            } else {
+                self.phase = Phase::Lingering { until, bytes_left };
+                *todo = Todo { read: true, wake_at: Some((until, Why::Linger)), ..Todo::default() };
+            }
+        }
+        if let Phase::Closed(how) = self.phase {
+            *todo = Todo { close: Some(how), ..Todo::default() };
+        }
+    }
+
+    /// These bytes were read.
+    pub fn received(&mut self, bytes: &[u8]) {
+        self.io.input.push(bytes);
+    }
+
+    /// The peer sends no more (FIN).
+    pub fn ended(&mut self) {
+        if self.deaf { self.broke() } else { self.io.input.end() }
+    }
+
+    /// Writing failed: the peer is deaf. What it said before is still heard, such as an early answer; the connection
+    /// is over once nothing more comes or is wanted.
+    pub fn write_failed(&mut self) {
+        self.deaf = true;
+    }
+
+    /// Whether writing failed. A runtime that does not block reads what there is, and then says that it broke.
+    pub fn is_deaf(&self) -> bool {
+        self.deaf
+    }
+
+    /// How many bytes were read and not worked off. For checks.
+    #[cfg(feature = "sim")]
+    pub(crate) fn unread_bytes(&self) -> usize {
+        self.io.input.len()
+    }
+
+    /// The bytes that wait to be written.
+    pub fn output(&self) -> &[u8] {
+        self.io.output.waiting()
+    }
+
+    /// How many bytes wait to be looked at, and to be written.
+    #[cfg(feature = "sim")]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        (self.io.input.len(), self.io.output.len())
+    }
+
+    /// The socket took `count` bytes of the output.
+    pub fn sent(&mut self, count: usize) {
+        self.io.output.take(count);
+    }
+
+    /// The sending side of the socket is shut.
+    pub fn has_shut_down(&mut self) {
+        match &mut self.phase {
+            Phase::Open { shut_down } => *shut_down = true,
+            Phase::ShuttingDown => {
+                let until = self.outside.now().mono + limits::LINGER;
+                self.phase = Phase::Lingering { until, bytes_left: limits::LINGER_BYTES_MAX };
+            }
+            _ => {}
+        }
+    }
+
+    /// The socket broke; the connection is over.
+    pub fn broke(&mut self) {
+        if !matches!(self.phase, Phase::Closed(_)) {
+            self.finish(Close::Reset, Lost::Reset);
+        }
+    }
+
+    fn finish(&mut self, how: Close, why: Lost) {
+        self.phase = Phase::Closed(how);
+        self.lost = why;
+        self.io.output.discard();
+    }
+
+    fn deliver(&mut self) {
+        deliver(&mut self.fx, &*self.outside);
+    }
+}
+
+/// Carries effects out: dials first, so that a port exists before it is woken.
+pub(super) fn deliver(fx: &mut Effects, outside: &dyn Outside) {
+    for dial in fx.dials.drain(..) {
+        outside.dial(dial);
+    }
+    for port in fx.wakes.drain(..) {
+        outside.wake(port);
+    }
+    for event in fx.events.drain(..) {
+        outside.event(event);
+    }
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        let now = self.outside.now();
+        self.machine.lost(&mut Cx { now, fx: &mut self.fx }, self.lost);
+        self.deliver();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::fault::Fault;
+    use crate::machine::Want;
+
+    #[derive(Default)]
+    struct Clock(Mutex<Now>);
+
+    impl Clock {
+        fn forward(&self, by: Duration) {
+            let mut now = self.0.lock().expect("no test panics under this lock");
+            now.mono = now.mono + by;
+        }
+    }
+
+    impl Outside for Clock {
+        fn now(&self) -> Now {
+            *self.0.lock().expect("no test panics under this lock")
+        }
+        fn wake(&self, _: PortId) {}
+        fn dial(&self, _: Dial) {}
+        fn event(&self, _: Event) {}
+    }
+
+    /// Says something at once and ends.
+    struct Farewell {
+        end: End,
+        said: bool,
+        told: Arc<Mutex<Vec<Lost>>>,
+    }
+
+    impl Machine for Farewell {
+        fn port(&self) -> PortId {
+            PortId { index: 0, generation: 0 }
+        }
+        fn advance(&mut self, _: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+            if !std::mem::replace(&mut self.said, true) {
+                io.output.tail().extend_from_slice(b"farewell");
+            }
+            Ok(Want { read: true, end: Some(self.end), ..Want::default() })
+        }
+        fn lost(&mut self, _: &mut Cx<'_>, why: Lost) {
+            self.told.lock().expect("no test panics under this lock").push(why);
+        }
+    }
+
+    fn ending(end: End) -> (Conn, Arc<Clock>, Arc<Mutex<Vec<Lost>>>) {
+        let (clock, told) = (Arc::new(Clock::default()), Arc::default());
+        let machine = Box::new(Farewell { end, said: false, told: Arc::clone(&told) });
+        (Conn::new(machine, clock.clone()), clock, told)
+    }
+
+    #[test]
+    fn a_connection_ends_once_its_output_is_out_and_its_machine_is_asked_until_then() {
+        let (mut conn, _, told) = ending(End::Close);
+        assert_eq!(conn.advance(), Todo { write: true, ..Todo::default() });
+        conn.sent(1);
+        assert_eq!((conn.advance().write, conn.output()), (true, &b"arewell"[..]));
+        conn.sent(7);
+        assert_eq!(conn.advance(), Todo { close: Some(Close::Quietly), ..Todo::default() });
+        drop(conn);
+        assert_eq!(*told.lock().unwrap(), [Lost::Ended]);
+    }
+
+    #[test]
+    fn lingering_shuts_down_after_the_output_and_discards_until_the_peer_ends() {
+        let (mut conn, clock, told) = ending(End::Linger);
+        assert!(conn.advance().write);
+        conn.sent(8);
+        assert_eq!(conn.advance(), Todo { shutdown: true, ..Todo::default() });
+        conn.has_shut_down();
+        let until = clock.now().mono + limits::LINGER;
+        conn.received(b"unwanted");
+        let lingering = Todo { read: true, wake_at: Some((until, Why::Linger)), ..Todo::default() };
+        assert_eq!(conn.advance(), lingering);
+        conn.ended();
+        assert_eq!(conn.advance().close, Some(Close::Quietly));
+        drop(conn);
+        assert_eq!(*told.lock().unwrap(), [Lost::Ended]);
+    }
+
+    #[test]
+    fn lingering_ends_after_its_time_and_after_its_bytes() {
+        for too_much in [false, true] {
+            let (mut conn, clock, _) = ending(End::Linger);
+            conn.advance();
+            conn.sent(8);
+            conn.advance();
+            conn.has_shut_down();
+            assert_eq!(conn.advance().close, None);
+            if too_much {
+                conn.received(&vec![0; limits::LINGER_BYTES_MAX]);
+            } else {
+                clock.forward(limits::LINGER);
+            }
+            assert_eq!(conn.advance().close, Some(Close::Quietly));
+        }
+    }
+
+    #[test]
+    fn what_a_deaf_peer_said_is_heard_and_then_it_is_over() {
+        let (mut conn, _, told) = ending(End::HalfClose);
+        assert!(conn.advance().write);
+        conn.write_failed();
+        assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() });
+        conn.received(b"early");
+        assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() });
+        conn.ended();
+        assert_eq!(conn.advance().close, Some(Close::Reset));
+        drop(conn);
+        assert_eq!(*told.lock().unwrap(), [Lost::Reset]);
+
+        let (mut conn, _, _) = ending(End::Close);
+        conn.advance();
+        conn.write_failed();
+        assert_eq!(conn.advance().close, Some(Close::Reset), "nothing more is wanted of it");
+    }
+
+    #[test]
+    fn a_machine_hears_once_why_its_connection_is_gone() {
+        let (conn, _, dropped) = ending(End::Close);
+        drop(conn);
+        assert_eq!(*dropped.lock().unwrap(), [Lost::Dropped]);
+
+        let (mut conn, _, broke) = ending(End::Close);
+        conn.advance();
+        conn.broke();
+        conn.broke();
+        assert_eq!(conn.advance(), Todo { close: Some(Close::Reset), ..Todo::default() });
+        drop(conn);
+        assert_eq!(*broke.lock().unwrap(), [Lost::Reset]);
+
+        let (mut conn, _, unopened) = ending(End::Close);
+        conn.dial_failed(DialFault::Refused);
+        drop(conn);
+        assert_eq!(*unopened.lock().unwrap(), [Lost::Dial(DialFault::Refused)]);
+    }
+}

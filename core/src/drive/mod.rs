@@ -1,0 +1,42 @@
+//! What runs machines: everything about it that neither waits nor touches a socket, so that two runtimes need not write
+//! it twice.
+//!
+//! # A connection
+//! A runtime moves bytes between a socket and a [`Conn`] and waits; it decides nothing:
+//! ```text
+//! loop {
+//!     let todo = conn.advance();           // effects are delivered in here
+//!     if todo.write     { write conn.output(), then conn.sent(n) }
+//!     if todo.shutdown  { shut the socket's sending side, then conn.has_shut_down() }
+//!     if let Some(how) = todo.close { close or reset the socket; drop the Conn }
+//!     if todo.again     { let others run, then go on }
+//!     if todo.read      { read, then conn.received(bytes) or conn.ended() }
+//!     otherwise wait: readable (if todo.read), writable (if todo.write), woken, todo.wake_at
+//! }
+//! ```
+//! A socket error is told by [`Conn::broke`]. Dropping a `Conn` tells its machine, also while unwinding.
+//!
+//! # A process
+//! What the connections of a process share is its [`World`]. The runtime gives it a [`Carrier`], which reads the clocks
+//! and carries connections by tasks or by threads:
+//! ```text
+//! run: asks Ending what to do next: drain a process, wait, or stop
+//!   a socket was accepted ─▶ World::welcome ─▶ ┐
+//!   World::start, the supervisor ────────────▶ ├─▶ Carrier::carry: a task, or threads, with a Place
+//!   Effects::dials ──────────────────────────▶ ┘
+//!   Effects::wakes ─▶ Flag::raise, on any thread
+//! ```
+
+mod attempts;
+mod conn;
+mod ending;
+mod flags;
+mod stop;
+mod world;
+
+pub use attempts::{Attempt, Attempts};
+pub use conn::{Close, Conn, Outside, Todo};
+pub use ending::{Ending, Next, Options, Stopped};
+pub use flags::Flag;
+pub use stop::StopHandle;
+pub use world::{Carrier, Place, Start, World};

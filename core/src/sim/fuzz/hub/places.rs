@@ -1,0 +1,116 @@
+//! Memory, ports, and idle connections to the app.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::input::Input;
+use crate::hub::admission::{Lease, Pool, Slots};
+use crate::hub::mailbox::{Exchange, Inbox};
+use crate::hub::ports::Ports;
+use crate::hub::targets::IdleTargets;
+use crate::limits::TARGET_IDLE_UNSAFE;
+use crate::machine::{Effects, PortId};
+use crate::time::Instant;
+
+/// A pool lends what it has and gets all of it back; slots as well.
+pub(super) fn pool(mut input: Input<'_>) {
+    let total = usize::from(input.byte()) * 4;
+    let pool = Pool::new(total);
+    let mut leases: Vec<(Lease, usize)> = Vec::new();
+    let slots = std::sync::Arc::new(Slots::default());
+    let mut taken = Vec::new();
+    while !input.is_empty() {
+        let (what, bytes) = (input.below(7), usize::from(input.byte()));
+        let used = leases.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        match what {
+            0 | 1 => {
+                let free = total - used;
+                let (lease, room) =
+                    if what == 0 { (pool.reserve(bytes), free) } else { (pool.borrow(bytes), free / 4) };
+                assert_eq!(lease.is_some(), bytes <= room);
+                leases.extend(lease.map(|lease| (lease, bytes)));
+            }
+            2 => _ = leases.pop(),
+            3 => {
+                if let Some((lease, held)) = leases.last_mut() {
+                    lease.give_back(bytes);
+                    *held = held.saturating_sub(bytes);
+                }
+            }
+            4 if leases.len() > 1 => {
+                if let (Some((other, bytes)), Some((lease, held))) = (leases.pop(), leases.last_mut()) {
+                    lease.absorb(other);
+                    *held += bytes;
+                }
+            }
+            5 => taken.extend(slots.take(5)),
+            _ => _ = taken.pop(),
+        }
+        let used = leases.iter().map(|(_, bytes)| bytes).sum::<usize>();
+        assert_eq!((pool.used(), pool.is_scarce()), (used, used > total / 4 * 3));
+        assert!(slots.taken() as usize == taken.len() && taken.len() <= 5);
+    }
+    drop((leases, taken));
+    assert_eq!((pool.used(), slots.taken()), (0, 0));
+}
+
+/// No two connections ever have the same port, and all that are open are woken.
+pub(super) fn ports(mut input: Input<'_>) {
+    let ports = Ports::default();
+    let (mut open, mut all) = (Vec::new(), BTreeSet::new());
+    while !input.is_empty() {
+        match input.below(3) {
+            0 => {
+                let port = ports.open();
+                assert!(all.insert(port), "a port is nobody else's");
+                open.push(port);
+            }
+            1 if !open.is_empty() => ports.close(open.swap_remove(input.below(open.len()))),
+            _ => all.iter().filter(|port| !open.contains(port)).for_each(|port| ports.close(*port)),
+        }
+        let mut fx = Effects::default();
+        ports.wake_all(&mut fx);
+        fx.wakes.sort_unstable();
+        open.sort_unstable();
+        assert_eq!(fx.wakes, open);
+    }
+}
+
+/// An exchange is left with an idle connection that is fresh enough, with the one used last, and found there once.
+pub(super) fn idle_targets(mut input: Input<'_>) {
+    let targets = IdleTargets::default();
+    let lease = Pool::new(1).reserve(1).expect("there is room for one");
+    let exchange = Exchange::new(Inbox::new(PortId { index: 0, generation: 1 }), None, 0, lease);
+    let mut idle: Vec<(PortId, Instant, Instant)> = Vec::new();
+    let mut assigned = BTreeSet::new();
+    let mut now = Instant::default();
+    while !input.is_empty() {
+        let port = PortId { index: u32::from(input.byte() % 4), generation: 1 };
+        let is_idle = idle.iter().any(|(other, ..)| *other == port);
+        match input.below(5) {
+            0 if !is_idle && !assigned.contains(&port) => {
+                let until = now + Duration::from_millis(u64::from(input.byte()) * 20);
+                targets.add(port, until, now);
+                idle.push((port, now, until));
+            }
+            1 => {
+                assert_eq!(targets.remove(port), is_idle);
+                idle.retain(|(other, ..)| *other != port);
+            }
+            2 => {
+                let once = input.coin();
+                let last = idle.last().copied().filter(|(_, since, until)| {
+                    now < *until && (!once || now.since(*since) < TARGET_IDLE_UNSAFE)
+                });
+                let found = targets.assign(&exchange, once, now);
+                assert_eq!(found, last.map(|(port, ..)| port));
+                if let Some(port) = found {
+                    idle.pop();
+                    assigned.insert(port);
+                }
+            }
+            3 => assert_eq!(targets.take(port).is_some(), assigned.remove(&port)),
+            _ => now = now + Duration::from_millis(u64::from(input.byte()) * 10),
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The body is `gesher_core::sim::fuzz::conversation`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| gesher_core::sim::fuzz::conversation(data));

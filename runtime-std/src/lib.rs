@@ -1,0 +1,69 @@
+//! Sockets for the machines of `gesher-core`, on blocking threads of the standard library: two a connection, and no
+//! async crate in the tree. For small programs and small machines; `gesher-runtime-smol` has the same interface and
+//! serves many more connections.
+//!
+//! ```text
+//! accept ──▶ Process::accept ──▶ ┐            ┌─ reader: read ─────▶ ┐
+//! supervisor ──────────────────▶ ├─ a writer ─┤                      ├─ Mutex<Conn>: hand over, advance
+//! Outside::dial ───────────────▶ ┘            └─ writer: write, wait ┘
+//!                                                  ▲ Bell: a wake, output, room, a deadline
+//! ```
+//! A connection's machine runs in whichever of its threads has something for it, under the connection's lock; reads
+//! and writes happen outside of it, and a wake takes only the lock of a bell. So no thread ever waits for
+//! another connection.
+//!
+//! No peer holds up a connection for good, since somebody is always there to let its machine run:
+//!
+//! | the writer | wakes and deadlines are served by |
+//! | --- | --- |
+//! | waits at the bell | the writer |
+//! | is blocked in a write | the watch, one thread a run |
+//!
+//! Whoever finds that the connection is over shuts its socket down, and that ends reads and writes. Nothing polls.
+//!
+//! The reader reads one buffer ahead (16 KiB) and keeps it while its machine wants no input: so it notices a reset
+//! also then, and what follows waits in the kernel.
+//!
+//! A gateway that hangs up on everyone, stopped before it began:
+//! ```
+//! use std::net::{Ipv4Addr, SocketAddr};
+//! use std::sync::Arc;
+//!
+//! use gesher_core::machine::{Cx, Machine, Process};
+//! use gesher_runtime_std::{Options, Service, StopHandle, Stopped, bind, run};
+//!
+//! struct Closed;
+//! impl Process for Closed {
+//!     fn supervisor(self: Arc<Self>) -> Option<Box<dyn Machine>> {
+//!         None
+//!     }
+//!     fn accept(self: Arc<Self>, _from: SocketAddr) -> Option<Box<dyn Machine>> {
+//!         None
+//!     }
+//!     fn drain(&self, _cx: &mut Cx<'_>) {}
+//! }
+//!
+//! let listeners = vec![bind((Ipv4Addr::LOCALHOST, 0).into())?];
+//! let service = Service { process: Arc::new(Closed), listeners, on_event: Arc::new(|_event| {}) };
+//! let stop = StopHandle::default();
+//! stop.stop();
+//! assert_eq!(run(vec![service], Options { stop, ..Options::default() })?, Stopped::Drained);
+//! # Ok::<(), std::io::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+mod accept;
+mod bell;
+mod conn;
+mod dial;
+mod run;
+mod socket;
+pub mod system;
+mod threads;
+mod wait;
+mod watch;
+
+pub use gesher_core::drive::{Options, StopHandle, Stopped};
+pub use run::{CONNECTIONS_MAX, run};
+pub use system::{Listener, Service, bind, bind_everywhere, raise_descriptor_limit, seed};

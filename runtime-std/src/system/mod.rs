@@ -1,0 +1,18 @@
+//! What touches the system and never waits for a peer, which every runtime needs: listening, the options of sockets, names
+//! and addresses, signals, clocks, random bytes, descriptors. `gesher-runtime-smol` builds on it too.
+
+mod clock;
+mod dial;
+mod listen;
+mod process;
+mod service;
+mod signals;
+mod socket;
+
+pub use clock::Clock;
+pub use dial::{fault_of, resolve, without_resolver};
+pub use listen::{Listener, bind, bind_everywhere};
+pub use process::{raise_descriptor_limit, seed};
+pub use service::Service;
+pub use signals::Signals;
+pub use socket::{connected, prepare, resets};

@@ -1,0 +1,101 @@
+//! The watch: one thread a run, for connections whose threads are both blocked in system calls.
+//!
+//! At the time that a [bell](crate::bell) asked for it lets the connection's machine run; where that ends the
+//! connection, the socket is shut down, and the threads come back.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crate::conn::Connection;
+use crate::threads;
+use crate::wait::{lock, wait};
+
+#[derive(Default)]
+pub(crate) struct Watch {
+    rounds: Mutex<Rounds>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Rounds {
+    /// When to look at whom, each once and in no order: few connections are blocked at once.
+    due: Vec<(Instant, Weak<Connection>)>,
+    over: bool,
+}
+
+impl Rounds {
+    fn next(&self) -> Option<Instant> {
+        self.due.iter().map(|(at, _)| *at).min()
+    }
+}
+
+impl Watch {
+    /// Looks at `connection` at `at`, or earlier if it was to do so already.
+    pub(crate) fn look(&self, at: Instant, connection: &Weak<Connection>) {
+        let mut rounds = lock(&self.rounds);
+        let next = rounds.next();
+        match rounds.due.iter_mut().find(|(_, known)| known.ptr_eq(connection)) {
+            Some((known, _)) => *known = at.min(*known),
+            None => rounds.due.push((at, Weak::clone(connection))),
+        }
+        if next.is_none_or(|next| at < next) {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Does not look at `connection` any more.
+    pub(crate) fn forget(&self, connection: &Weak<Connection>) {
+        lock(&self.rounds).due.retain(|(_, known)| !known.ptr_eq(connection));
+    }
+
+    /// When it looks next.
+    #[cfg(test)]
+    pub(crate) fn next(&self) -> Option<Instant> {
+        lock(&self.rounds).next()
+    }
+
+    fn keep(&self) {
+        let mut rounds = lock(&self.rounds);
+        while !rounds.over {
+            let next = rounds.next();
+            if next.is_some_and(|at| at <= Instant::now()) {
+                let due = rounds.due.extract_if(.., |(at, _)| Some(*at) == next).collect::<Vec<_>>();
+                drop(rounds);
+                for connection in due.iter().filter_map(|(_, connection)| connection.upgrade()) {
+                    connection.look_after();
+                }
+                rounds = lock(&self.rounds);
+            } else {
+                let idle = |rounds: &mut Rounds| !rounds.over && rounds.next() == next;
+                (rounds, _) = wait(&self.changed, rounds, next, idle);
+            }
+        }
+    }
+}
+
+/// The thread that keeps the watch, for as long as this lives.
+pub(crate) struct Watching {
+    pub(crate) watch: Arc<Watch>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watching {
+    pub(crate) fn start() -> io::Result<Self> {
+        let watch = Arc::<Watch>::default();
+        let keeper = Arc::clone(&watch);
+        let thread = Some(threads::spawn("watch", move || keeper.keep())?);
+        Ok(Self { watch, thread })
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        lock(&self.watch.rounds).over = true;
+        self.watch.changed.notify_one();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
