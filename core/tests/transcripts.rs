@@ -942,6 +942,29 @@ fn a_silent_link_ends_after_25_seconds() {
     }));
 }
 
+#[test]
+fn a_connector_that_does_not_answer_is_passed_over_until_it_does() {
+    assert_snapshot!(conversation("a connector that freezes for a while", 61, 20, |world| {
+        start_many(world, 2);
+        world.set_frozen("connector-1", true);
+        let waits = ask(world, get("/"));
+        world.run_ms(5_100);
+        let others: Vec<Visitor> = (0..4).map(|_| ask(world, get("/"))).collect();
+        world.run_ms(100);
+        for visitor in others {
+            assert_eq!(answer(world, visitor), (200, "target-2".into()));
+        }
+        world.set_frozen("connector-1", false);
+        world.run_ms(100);
+        assert_eq!(answer(world, waits), (200, "target-1".into()), "it was late, and is whole");
+        let both: Vec<Visitor> = (0..2).map(|_| ask(world, get("/"))).collect();
+        world.run_ms(100);
+        let mut answers: Vec<_> = both.into_iter().map(|visitor| answer(world, visitor).1).collect();
+        answers.sort();
+        assert_eq!(answers, ["target-1", "target-2"]);
+    }));
+}
+
 // ---- side by side --------------------------------------------------------------------------------------------------
 
 #[test]
