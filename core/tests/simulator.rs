@@ -144,6 +144,8 @@ fn what_happened(panic: &(dyn Any + Send)) -> &str {
 struct Sum {
     seen: Seen,
     took: Duration,
+    /// Of all transcripts, in any order.
+    hash: u64,
     failed: Vec<(u64, String)>,
 }
 
@@ -169,6 +171,7 @@ fn whatever_a_seed_draws_everyone_gets_what_is_right_or_can_tell() {
                         Ok(outcome) => {
                             sum.seen.add(&outcome.seen);
                             sum.took += outcome.took;
+                            sum.hash = sum.hash.wrapping_add(outcome.hash);
                         }
                         Err(panic) => sum.failed.push((seed, what_happened(&*panic).to_owned())),
                     }
@@ -176,7 +179,7 @@ fn whatever_a_seed_draws_everyone_gets_what_is_right_or_can_tell() {
             });
         }
     });
-    let Sum { seen, took, failed } = sum.into_inner().unwrap();
+    let Sum { seen, took, hash, failed } = sum.into_inner().unwrap();
     if let Some((seed, why)) = failed.first() {
         panic!(
             "seed {seed}: {why}\nagain: GESHER_SEED={seed} cargo test -p gesher-core --test simulator -- --nocapture"
@@ -188,7 +191,8 @@ fn whatever_a_seed_draws_everyone_gets_what_is_right_or_can_tell() {
         let rare: Vec<_> = all.filter(|what| seen.count(what) < TIMES).collect();
         assert!(rare.is_empty(), "{count} seeds saw these less than {TIMES} times: {rare:?}");
     }
-    println!("{seen}{count} seeds, {:.1} virtual hours", took.as_secs_f64() / 3600.0);
+    let hours = took.as_secs_f64() / 3600.0;
+    println!("{seen}{count} seeds, {hours:.1} virtual hours, transcripts {hash:016x}");
 }
 
 #[test]

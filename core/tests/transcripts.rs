@@ -943,6 +943,41 @@ fn a_silent_link_ends_after_25_seconds() {
 }
 
 #[test]
+fn what_an_app_may_have_had_goes_to_no_other_app_when_it_cannot_be_reached_again() {
+    assert_snapshot!(conversation("an app closes under a DELETE and is gone", 62, 20, |world| {
+        start_many(world, 1);
+        world.start_app("target-1", |request| match request.method.as_str() {
+            "DELETE" => vec![Act::Close],
+            _ => ok("target-1"),
+        });
+        let first = ask(world, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, first), (200, "target-1".into()));
+        world.start_app("target-2", |_| ok("target-2"));
+        world.start_connector("connector-2", "target-2", as_usual);
+        world.run_ms(200);
+        let second = ask(world, get("/"));
+        world.run_ms(100);
+        let deletes = |world: &World, app| {
+            world.requests(app).iter().filter(|request| request.method == "DELETE").count()
+        };
+        world.set_app_up("target-1", false);
+        let visitors: Vec<Visitor> = (0..2)
+            .map(|_| {
+                let visitor = ask(world, "DELETE /1 HTTP/1.1\r\nHost: example.org\r\n\r\n");
+                world.run_ms(100);
+                visitor
+            })
+            .collect();
+        assert_eq!(got(world, second).status, 200);
+        let mut statuses: Vec<_> = visitors.into_iter().map(|visitor| got(world, visitor).status).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [200, 502], "each connector got one of them");
+        assert_eq!((deletes(world, "target-1"), deletes(world, "target-2")), (1, 1));
+    }));
+}
+
+#[test]
 fn a_connector_that_does_not_answer_is_passed_over_until_it_does() {
     assert_snapshot!(conversation("a connector that freezes for a while", 61, 20, |world| {
         start_many(world, 2);

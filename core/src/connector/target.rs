@@ -32,6 +32,9 @@ pub(crate) struct TargetConn {
     stage: Stage,
     /// It has carried an exchange before: the app may have closed it meanwhile.
     reused: bool,
+    /// Its first exchange was sent to the app before, on another connection: it may have had it, so that no other
+    /// connector gets it.
+    sent_before: bool,
     timers: Timers,
     watch: SendWatch,
     /// Body bytes on their way between lane and buffer.
@@ -113,14 +116,15 @@ impl TargetConn {
     pub(super) fn serve(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, idempotent: bool, cx: &mut Cx<'_>) {
         match hub.idle.assign(&exchange, !idempotent, cx.now.mono) {
             Some(port) => cx.fx.wake(port),
-            None => Self::dial(hub, exchange, cx),
+            None => Self::dial(hub, exchange, false, cx),
         }
     }
 
     /// Opens a new connection to the app for `exchange`.
-    fn dial(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, cx: &mut Cx<'_>) {
+    fn dial(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, sent_before: bool, cx: &mut Cx<'_>) {
         let Some(place) = hub.targets.take(limits::TARGETS_MAX) else {
-            exchange.reset(ResetCode::Refused, "as many connections to the app as there may be", cx.fx);
+            let code = if sent_before { ResetCode::Internal } else { ResetCode::Refused };
+            exchange.reset(code, "as many connections to the app as there may be", cx.fx);
             return;
         };
         let port = hub.ports.open();
@@ -130,6 +134,7 @@ impl TargetConn {
             port,
             stage: Stage::Taken(exchange),
             reused: false,
+            sent_before,
             timers: Timers::default(),
             watch: SendWatch::default(),
             scratch: Vec::new(),
@@ -171,7 +176,7 @@ impl TargetConn {
             // The app closed, or spoke out of turn, before anything was sent: a fresh connection has it.
             self.stage = Stage::Ending(End::Close);
             return if self.reused {
-                Self::dial(&self.hub, exchange, cx);
+                Self::dial(&self.hub, exchange, false, cx);
             } else {
                 self.give_up(&exchange, Broken::closed_early(), cx);
             };
@@ -368,7 +373,7 @@ impl TargetConn {
     /// The app closed an idle connection just as the request went out: once more on a fresh one.
     fn try_again(&mut self, exchange: &Arc<Exchange>, head: LinkHead, cx: &mut Cx<'_>) {
         exchange.put_back(head);
-        Self::dial(&self.hub, exchange.clone(), cx);
+        Self::dial(&self.hub, exchange.clone(), true, cx);
         self.stage = Stage::Ending(End::Close);
     }
 
@@ -424,10 +429,12 @@ impl Machine for TargetConn {
                 Lost::Dial(fault) => {
                     let target = self.hub.config.target.endpoint().clone();
                     cx.fx.events.push(Event::TargetDown { target, why: fault });
-                    exchange.reset(ResetCode::TargetUnreachable, "the app cannot be reached", cx.fx);
+                    let code =
+                        if self.sent_before { ResetCode::Internal } else { ResetCode::TargetUnreachable };
+                    exchange.reset(code, "the app cannot be reached", cx.fx);
                 }
                 Lost::Dropped => self.give_up(&exchange, Broken::cancelled(), cx),
-                _ if self.reused => Self::dial(&self.hub, exchange, cx),
+                _ if self.reused => Self::dial(&self.hub, exchange, false, cx),
                 _ => self.give_up(&exchange, Broken::closed_early(), cx),
             },
             Stage::Carrying(mut carrying) => match carrying.again.take() {
@@ -439,7 +446,7 @@ impl Machine for TargetConn {
                 if !self.hub.idle.remove(self.port)
                     && let Some(exchange) = self.hub.idle.take(self.port)
                 {
-                    Self::dial(&self.hub, exchange, cx);
+                    Self::dial(&self.hub, exchange, false, cx);
                 }
             }
             Stage::Ending(_) => {}
