@@ -942,6 +942,41 @@ fn a_silent_link_ends_after_25_seconds() {
     }));
 }
 
+/// (Seed 4896 of the simulator.)
+#[test]
+fn a_connection_that_the_app_closes_under_an_upgrade_request_costs_nothing() {
+    assert_snapshot!(conversation("an app closes a connection that an upgrade meets", 63, 20, |world| {
+        let mut nth = 0;
+        start(world, move |_| {
+            nth += 1;
+            match nth {
+                1 => ok("hello"),
+                2 => vec![Act::Close],
+                _ => vec![
+                    Act::send(
+                        "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
+                    ),
+                    Act::Echo,
+                ],
+            }
+        });
+        let visitor = world.visit();
+        world.send(visitor, get("/"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "hello".into()));
+        world.send(
+            visitor,
+            "GET /up HTTP/1.1\r\nHost: example.org\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n",
+        );
+        world.run_ms(200);
+        assert!(world.received(visitor).starts_with(b"HTTP/1.1 101 "), "once more on a fresh connection");
+        assert_eq!(targets(world, "target-1"), ["GET /", "GET /up", "GET /up"]);
+        world.send(visitor, "to the app and back");
+        world.run_ms(200);
+        assert!(world.received(visitor).ends_with(b"to the app and back"));
+    }));
+}
+
 #[test]
 fn what_an_app_may_have_had_goes_to_no_other_app_when_it_cannot_be_reached_again() {
     assert_snapshot!(conversation("an app closes under a DELETE and is gone", 62, 20, |world| {

@@ -197,13 +197,15 @@ impl TargetConn {
             Ok(request) => {
                 // Of an empty body only the END comes, which a second try may already have behind it.
                 let body = !matches!(head.kind, BodyKind::None | BodyKind::Sized(0));
-                let framing =
-                    if head.kind == BodyKind::Upgrade { Framing::UntilClose } else { request.framing };
+                let upgrade = head.kind == BodyKind::Upgrade;
+                let framing = if upgrade { Framing::UntilClose } else { request.framing };
+                // Nothing follows an upgrade request before its 101.
+                let is_whole = !body || upgrade;
                 self.timers = Timers::default();
                 self.stage = Stage::Carrying(Box::new(Carrying {
                     exchange,
                     facts: request.facts,
-                    again: (self.reused && !body && head.is_idempotent()).then_some(head),
+                    again: (self.reused && is_whole && head.is_idempotent()).then_some(head),
                     request: if body { Request::Body(Encoder::new(framing)) } else { Request::Done },
                     response: Response::Head(HeadScan::default()),
                     unreported: 0,
