@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use gesher_core::drive::{Attempt, Attempts};
@@ -66,9 +67,10 @@ pub(crate) fn dial(
                 ask(Box::new(move || Answer::Connected(connect(address, until.since(now)))));
             }
             Attempt::Wait(at) => {
-                if !connection.wait_for_dial(clock.instant(at.map_or(until, |at| at.min(until)))) {
+                if !connection.wants_dial() {
                     return None;
                 }
+                thread::park_timeout(at.map_or(until, |at| at.min(until)).since(now));
             }
         }
     }
@@ -80,11 +82,11 @@ fn ask(connection: &Arc<Connection>, answers: &Answers, question: Box<dyn FnOnce
     let asked = spawn("dial", move || {
         let answer = question();
         lock(&told).push(answer);
-        asker.ring();
+        asker.wake_reader();
     });
     if let Err(error) = asked {
         lock(answers).push(Answer::Connected(Err(error)));
-        connection.ring();
+        connection.wake_reader();
     }
 }
 

@@ -54,10 +54,10 @@
 #![deny(missing_docs)]
 
 mod accept;
-mod bell;
 mod conn;
 mod dial;
 mod run;
+mod serve;
 mod socket;
 pub mod system;
 mod threads;

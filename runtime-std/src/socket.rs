@@ -1,9 +1,10 @@
 //! The sockets of connections.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::net::Shutdown;
 
 use gesher_core::drive::Close;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{SendFlags, connect_unspec, send};
 use socket2::SockRef;
 
@@ -25,13 +26,13 @@ impl Socket {
     }
 
     /// Writes what fits; never waits.
-    pub(crate) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         Ok(send(&self.0, bytes, SendFlags::DONTWAIT)?)
     }
 
-    /// Writes all of it, however long that takes.
-    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        (&self.0).write(bytes)
+    /// Waits until something can be written, or never will be; it may also come back for nothing.
+    pub(crate) fn wait_for_room(&self) {
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None);
     }
 
     /// Sends no more (FIN).
@@ -43,13 +44,12 @@ impl Socket {
     ///
     /// A reset must not be announced by an orderly end (FIN), which the peer would take for the end of the message.
     /// Linux resets when it is asked to disconnect. Elsewhere the close does, and until then only the receiving side is
-    /// shut down, which sends nothing; but a write that is blocked needs more, and then a peer who takes all of its
-    /// bytes just now may see the end before the reset.
-    pub(crate) fn let_go(&self, how: Close, writer_is_blocked: bool) {
+    /// shut down, which sends nothing; a writer that waits for room comes back once there is some.
+    pub(crate) fn let_go(&self, how: Close) {
         let mut side = Shutdown::Both;
         if how == Close::Reset {
             resets(&SockRef::from(&self.0));
-            if connect_unspec(&self.0).is_err() && !writer_is_blocked {
+            if connect_unspec(&self.0).is_err() {
                 side = Shutdown::Read;
             }
         }

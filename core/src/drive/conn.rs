@@ -1,5 +1,6 @@
 //! A machine with its buffers.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::event::Event;
@@ -169,6 +170,35 @@ impl Conn {
         self.io.input.push(bytes);
     }
 
+    /// What came of a read; whether the machine has to hear of it.
+    pub fn heard(&mut self, read: io::Result<&[u8]>) -> bool {
+        match read {
+            Ok([]) => self.ended(),
+            Ok(bytes) => self.received(bytes),
+            Err(error) if is_nothing(&error) => return false,
+            Err(_) => self.broke(),
+        }
+        true
+    }
+
+    /// What came of a write of the output; whether the machine has to hear of it.
+    pub fn wrote(&mut self, written: io::Result<usize>) -> bool {
+        match written {
+            Ok(count) => self.sent(count),
+            Err(error) if is_nothing(&error) => return false,
+            Err(_) => self.write_failed(),
+        }
+        true
+    }
+
+    /// What came of shutting the socket's sending side.
+    pub fn shut(&mut self, done: io::Result<()>) {
+        match done {
+            Ok(()) => self.has_shut_down(),
+            Err(_) => self.broke(),
+        }
+    }
+
     /// The peer sends no more (FIN).
     pub fn ended(&mut self) {
         if self.deaf { self.broke() } else { self.io.input.end() }
@@ -229,6 +259,11 @@ impl Conn {
     fn deliver(&mut self) {
         deliver(&mut self.fx, &*self.outside);
     }
+}
+
+/// Nothing happened: the socket would block, or a signal came in between.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Carries effects out: dials first, so that a port exists before it is woken.
