@@ -25,8 +25,7 @@ use gesher_core::machine::{DialFault, Machine};
 
 use crate::dial::dial;
 use crate::serve::{later, serve, serving};
-use crate::socket::Socket;
-use crate::system::Clock;
+use crate::system::{Clock, Socket};
 use crate::threads::{Threads, World, spawn};
 use crate::wait::lock;
 use crate::watch::Watch;

@@ -15,8 +15,7 @@ use gesher_core::machine::{DialFault, Endpoint};
 use socket2::{Domain, SockAddr, Type};
 
 use crate::conn::Connection;
-use crate::socket::Socket;
-use crate::system::{Clock, connected, fault_of, resolve, without_resolver};
+use crate::system::{Clock, Socket, connected, fault_of, resolve, without_resolver};
 use crate::threads::spawn;
 use crate::wait::lock;
 

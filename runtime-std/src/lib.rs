@@ -52,7 +52,6 @@ mod conn;
 mod dial;
 mod run;
 mod serve;
-mod socket;
 pub mod system;
 mod threads;
 mod wait;

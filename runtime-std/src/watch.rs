@@ -1,7 +1,8 @@
-//! The watch: one thread a run, for connections whose threads are both blocked in system calls.
+//! The watch: one thread a run, for deadlines, since the threads of connections may be blocked in system calls; and for what
+//! is raised by a thread that serves nobody.
 //!
-//! At the time that a [bell](crate::bell) asked for it lets the connection's machine run; where that ends the
-//! connection, the socket is shut down, and the threads come back.
+//! At the time that was asked for it lets the connection's machine run; where that ends the connection, the socket is shut
+//! down, and its threads come back.
 
 use std::io;
 use std::ptr;
@@ -22,7 +23,7 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct Rounds {
-    /// When to look at whom, each once and in no order: few connections are blocked at once.
+    /// When to look at whom, each once and in no order: there are some hundreds at most.
     due: Vec<(Instant, Weak<Connection>)>,
     over: bool,
 }
