@@ -216,7 +216,7 @@ impl Conn {
     }
 
     /// How many bytes were read and not worked off. For checks.
-    #[cfg(feature = "sim")]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn unread_bytes(&self) -> usize {
         self.io.input.len()
     }
@@ -407,6 +407,25 @@ mod tests {
         conn.advance();
         conn.write_failed();
         assert_eq!(conn.advance().close, Some(Close::Reset), "nothing more is wanted of it");
+    }
+
+    #[test]
+    fn what_came_of_a_read_or_a_write_is_news_unless_it_is_nothing() {
+        let (mut conn, ..) = ending(End::HalfClose);
+        assert!(conn.advance().write);
+        for nothing in [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted] {
+            assert!(!conn.wrote(Err(nothing.into())) && !conn.heard(Err(nothing.into())));
+        }
+        assert_eq!((conn.wrote(Ok(7)), conn.output()), (true, &b"l"[..]));
+        assert!(conn.heard(Ok(b"news")) && conn.unread_bytes() == 4);
+        assert!(conn.wrote(Err(io::ErrorKind::BrokenPipe.into())) && conn.is_deaf());
+        assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() }, "a deaf peer is still heard");
+        assert!(conn.heard(Ok(&[])));
+        assert_eq!(conn.advance().close, Some(Close::Reset));
+
+        let (mut conn, ..) = ending(End::HalfClose);
+        conn.shut(Err(io::ErrorKind::NotConnected.into()));
+        assert_eq!(conn.advance().close, Some(Close::Reset));
     }
 
     #[test]
