@@ -21,11 +21,11 @@
 //! [`drive::Conn`] is a machine with its buffers. Whoever runs one does this until it is told to close:
 //! ```text
 //! todo = conn.advance()                 effects are delivered in here, by what implements Outside
-//! todo.write      write conn.output(), then conn.sent(count)
-//! todo.shutdown   shut the sending side, then conn.has_shut_down()
+//! todo.write      write conn.output(), then conn.wrote(count or an error)
+//! todo.shutdown   shut the sending side, then conn.shut(done or an error)
 //! todo.close      close or reset the socket, drop the Conn: the end
 //! todo.again      let others run, then go on
-//! todo.read       read, then conn.received(bytes) or conn.ended()
+//! todo.read       read, then conn.heard(bytes or an error)
 //! nothing moved?  wait: readable, writable, woken, todo.wake_at
 //! ```
 //! Two rules make it safe. `advance` is level-triggered: calling it again with nothing changed changes nothing, and

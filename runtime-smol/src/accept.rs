@@ -1,16 +1,14 @@
 //! Accepting that nothing can hold up.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use gesher_runtime_std::system::Listener;
 use smol::future;
 
-use crate::flag::{Flag, READABLE};
+use crate::flag::{DUE, READABLE};
 use crate::reactor::{Reactor, Watch};
 use crate::tasks::World;
 
@@ -22,7 +20,6 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A listener that is accepted from.
 pub(crate) struct Accepting {
     listener: TcpListener,
-    flag: Arc<Flag>,
     watch: Watch,
     world: Arc<World>,
 }
@@ -35,10 +32,9 @@ impl Accepting {
     pub(crate) fn new(listener: Listener, world: Arc<World>, reactor: &Arc<Reactor>) -> io::Result<Self> {
         let listener = listener.into_socket();
         listener.set_nonblocking(true)?;
-        let flag = Arc::<Flag>::default();
-        let watch = Watch::new(reactor, Arc::clone(&flag));
+        let watch = Watch::new(reactor, Arc::default());
         watch.socket(&listener)?;
-        Ok(Self { listener, flag, watch, world })
+        Ok(Self { listener, watch, world })
     }
 
     /// Accepts for ever: every connection has a task of its own, so none is waited for.
@@ -48,7 +44,7 @@ impl Accepting {
                 match self.listener.accept() {
                     Ok((stream, from)) => self.world.welcome(stream, from),
                     Err(error) => match error.kind() {
-                        io::ErrorKind::WouldBlock => self.readable().await,
+                        io::ErrorKind::WouldBlock => self.watch.wait(READABLE).await,
                         // Gone before it was accepted, or interrupted: the next one may be well.
                         io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
                         _ => self.pause().await,
@@ -59,21 +55,8 @@ impl Accepting {
         }
     }
 
-    async fn readable(&self) {
-        poll_fn(|cx| {
-            self.flag.register(cx.waker());
-            if self.flag.take(READABLE) == 0 { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
-    }
-
     async fn pause(&mut self) {
-        let Some(until) = Instant::now().checked_add(PAUSE) else { return };
-        self.watch.wake_at(until);
-        poll_fn(|cx| {
-            self.flag.register(cx.waker());
-            if self.watch.fired() { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        self.watch.wake_at(Instant::now() + PAUSE);
+        self.watch.wait(DUE).await;
     }
 }

@@ -23,11 +23,11 @@ use std::task::{Context, Poll, ready};
 use gesher_core::drive::{Close, Conn, Place, Start, Todo};
 use gesher_core::limits;
 use gesher_core::machine::Machine;
+use gesher_runtime_std::system::Socket;
 
 use crate::dial::{Dialling, dial};
 use crate::flag::{BROKEN, ENDED, Flag, RAISED, READABLE, WRITABLE};
 use crate::reactor::Watch;
-use crate::socket::Socket;
 use crate::tasks::{Tasks, World};
 
 /// What one read takes at most.
@@ -79,7 +79,8 @@ impl Drop for Contained {
 /// The fields are dropped in this order: the machine hears, the socket closes, its watch ends, the port is free.
 struct Connection {
     conn: Conn,
-    socket: Socket,
+    /// None while it is dialled; a supervisor never has one.
+    socket: Option<Socket>,
     dialling: Option<Dialling>,
     /// What the last `advance` asked for.
     todo: Todo,
@@ -114,16 +115,15 @@ impl Connection {
         let watch = Watch::new(&world.carrier().reactor, Arc::clone(&flag));
         let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&flag), &start);
         let mut conn = Conn::new(machine, world);
-        let (mut socket, mut dialling) = (Socket::Nowhere, None);
+        let (mut socket, mut dialling) = (None, None);
         match start {
             Start::Supervisor => {}
             Start::Dial(to, timeout) => dialling = Some(dial(to, timeout, clock)),
             Start::Accepted(stream) => {
-                let blocks = stream.set_nonblocking(true);
-                socket = Socket::Tcp(stream);
-                if blocks.and_then(|()| socket.watch(&watch)).is_err() {
+                if stream.set_nonblocking(true).and_then(|()| watch.socket(&stream)).is_err() {
                     conn.broke();
                 }
+                socket = Some(stream.into());
             }
         }
         Self {
@@ -176,12 +176,12 @@ impl Connection {
             Poll::Pending if self.place.world().gives_up_dials() => Poll::Ready(ControlFlow::Break(())),
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(socket)) => {
-                self.socket = socket;
                 self.dialling = None;
                 self.place.is_connected();
-                if self.socket.watch(&self.watch).is_err() {
+                if self.watch.socket(&socket).is_err() {
                     self.conn.broke();
                 }
+                self.socket = Some(socket);
                 Poll::Ready(ControlFlow::Continue(()))
             }
             Poll::Ready(Err(why)) => {
@@ -197,23 +197,14 @@ impl Connection {
             return false;
         }
         let output = self.conn.output();
-        match self.socket.write(output) {
-            Ok(count) => {
-                self.writable = count == output.len();
-                self.work += count;
-                self.conn.sent(count);
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.writable = false;
-                false
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            Err(_) => {
-                self.conn.write_failed();
-                true
-            }
-        }
+        // A supervisor's output is gone.
+        let written = self.socket.as_ref().map_or(Ok(output.len()), |socket| socket.write(output));
+        self.work += *written.as_ref().unwrap_or(&0);
+        self.writable = match &written {
+            Ok(count) => *count == output.len(),
+            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
+        };
+        self.conn.wrote(written) || self.writable
     }
 
     /// Shuts the sending side if that is due; whether the machine has to hear of it.
@@ -221,39 +212,32 @@ impl Connection {
         if !self.todo.shutdown {
             return false;
         }
-        match self.socket.shut_down() {
-            Ok(()) => self.conn.has_shut_down(),
-            Err(_) => self.conn.broke(),
-        }
+        self.conn.shut(self.socket.as_ref().map_or(Ok(()), Socket::shut_down));
         true
     }
 
     /// Reads once; whether the machine has to hear of it.
     fn read(&mut self) -> bool {
         let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.conn.is_deaf();
-        if !self.todo.read || may_block {
+        let Some(socket) = self.socket.as_ref().filter(|_| self.todo.read && !may_block) else {
             return false;
-        }
-        READ.with_borrow_mut(|buffer| match self.socket.read(buffer) {
-            Ok(0) => {
-                self.input = Input::Ended;
-                self.conn.ended();
-                true
-            }
-            Ok(count) => {
+        };
+        READ.with_borrow_mut(|buffer| {
+            let read = socket.read(buffer);
+            self.input = match &read {
+                Ok(0) => Input::Ended,
                 // After the last edge there is none that would tell of an end that follows.
-                let more = count == buffer.len() || self.flag.has(ENDED);
-                self.input = if more { Input::Unknown } else { Input::Drained };
-                self.work += count;
-                self.conn.received(&buffer[..count]);
-                true
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => true,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && !self.conn.is_deaf() => {
-                self.input = Input::Drained;
-                false
-            }
-            Err(_) => self.broke(),
+                Ok(count) if *count == buffer.len() || self.flag.has(ENDED) => Input::Unknown,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => Input::Unknown,
+                // Nobody waits for what a peer says who is deaf.
+                Err(_) if self.conn.is_deaf() => {
+                    self.conn.broke();
+                    return true;
+                }
+                Ok(_) | Err(_) => Input::Drained,
+            };
+            self.work += *read.as_ref().unwrap_or(&0);
+            self.conn.heard(read.map(|count| &buffer[..count])) || self.input == Input::Unknown
         })
     }
 
@@ -271,7 +255,7 @@ impl Connection {
         self.writable |= edges & WRITABLE != 0;
         let readable = self.todo.read && self.input == Input::Unknown;
         let writable = self.todo.write && self.writable;
-        if edges & BROKEN != 0 && !readable && self.socket.is_broken() {
+        if edges & BROKEN != 0 && !readable && self.socket.as_ref().is_some_and(Socket::is_broken) {
             self.broke();
         }
         self.due |= self.watch.fired();
@@ -290,7 +274,7 @@ impl Drop for Connection {
     /// Whatever did not end in good order is reset, so that the peer does not take a part for the whole.
     fn drop(&mut self) {
         if !self.closed {
-            self.socket.reset();
+            self.socket.iter().for_each(Socket::reset);
         }
     }
 }

@@ -11,10 +11,8 @@ use std::time::Duration;
 use async_io::{Async, Timer};
 use gesher_core::drive::{Attempt, Attempts};
 use gesher_core::machine::{DialFault, Endpoint};
-use gesher_runtime_std::system::{Clock, connected, fault_of, resolve, without_resolver};
+use gesher_runtime_std::system::{Clock, Socket, connected, fault_of, resolve, without_resolver};
 use smol::future;
-
-use crate::socket::Socket;
 
 /// A unix socket whose backlog is full says so at once instead of letting us wait; so we ask again after this.
 const UNIX_BACKLOG_WAIT: Duration = Duration::from_millis(10);
@@ -35,15 +33,15 @@ pub(crate) fn dial(to: Endpoint, timeout: Duration, clock: Clock) -> Dialling {
 async fn open(to: Endpoint, clock: Clock) -> Result<Socket, DialFault> {
     match to {
         Endpoint::Tcp { host, port } => {
-            first_to_answer(addresses(host, port).await?, clock).await.and_then(released).map(Socket::Tcp)
+            first_to_answer(addresses(host, port).await?, clock).await.and_then(released)
         }
-        Endpoint::Unix { path } => open_unix(&path).await.and_then(released).map(Socket::Unix),
+        Endpoint::Unix { path } => open_unix(&path).await.and_then(released),
     }
 }
 
 /// Takes a socket out of the reactor that waited for it to be connected.
-fn released<S>(socket: Async<S>) -> Result<S, DialFault> {
-    socket.into_inner().map_err(|error| fault_of(&error))
+fn released<S: Into<Socket>>(socket: Async<S>) -> Result<Socket, DialFault> {
+    socket.into_inner().map(Into::into).map_err(|error| fault_of(&error))
 }
 
 async fn addresses(host: String, port: u16) -> Result<Vec<SocketAddr>, DialFault> {

@@ -43,7 +43,6 @@ mod dial;
 mod flag;
 mod reactor;
 mod run;
-mod socket;
 mod tasks;
 
 pub use gesher_core::drive::{Options, StopHandle, Stopped};

@@ -10,7 +10,7 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::pin::pin;
@@ -184,6 +184,16 @@ impl Watch {
             }
             watched.timers.insert((at, self.index));
         }
+    }
+
+    /// Waits until one of `bits` of its flag is set, and takes them.
+    pub(crate) async fn wait(&mut self, bits: u8) {
+        poll_fn(|cx| {
+            self.flag.register(cx.waker());
+            let fired = bits & DUE != 0 && self.fired();
+            if self.flag.take(bits) != 0 || fired { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
     }
 
     /// Whether the timer fired since it was set.

@@ -1,11 +1,8 @@
 //! Running processes: from their listeners to the end of their last connection.
 
-use std::future::poll_fn;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Instant;
 
 use gesher_core::drive::{Ending, Flag as _, Next, Options, StopHandle, Stopped};
 use gesher_core::limits;
@@ -13,7 +10,7 @@ use gesher_runtime_std::system::{Clock, Listener, Service, Signals, raise_descri
 use smol::{Executor, Task};
 
 use crate::accept::Accepting;
-use crate::flag::{Flag, RAISED, READABLE};
+use crate::flag::{DUE, Flag, RAISED, READABLE};
 use crate::reactor::{Driver, Reactor, Watch};
 use crate::tasks::{Tasks, World};
 
@@ -28,13 +25,13 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     let driver = Driver::new()?;
     let bell = Arc::new(Flag::default());
     let mut watch = Watch::new(driver.reactor(), Arc::clone(&bell));
-    options.stop.on_ring({
-        let bell = Arc::clone(&bell);
-        move || bell.raise()
-    });
+    options.stop.on_ring(move || bell.raise());
     let signals = if options.signals { Some(Signals::new()?) } else { None };
     if let Some(signals) = &signals {
-        executor.spawn(obey(signals.bytes()?, driver.reactor(), options.stop.clone())?).detach();
+        let (bytes, watch) = (signals.bytes()?, Watch::new(driver.reactor(), Arc::default()));
+        bytes.set_nonblocking(true)?;
+        watch.socket(&bytes)?;
+        executor.spawn(obey(bytes, watch, options.stop.clone())).detach();
     }
     let clock = Clock::start();
     let (mut worlds, mut accepting) = (Vec::new(), Vec::new());
@@ -59,7 +56,10 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
                     worlds[index].drain();
                 }
                 Next::Wait(until) => {
-                    rung(&bell, &mut watch, until.and_then(|until| clock.instant(until))).await
+                    if let Some(until) = until.and_then(|until| clock.instant(until)) {
+                        watch.wake_at(until);
+                    }
+                    watch.wait(RAISED | DUE).await;
                 }
                 Next::Over(stopped) => return stopped,
             }
@@ -80,39 +80,13 @@ fn listen(
 }
 
 /// Takes each byte that comes for a wish to stop.
-fn obey(
-    mut signals: UnixStream,
-    reactor: &Arc<Reactor>,
-    stop: StopHandle,
-) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    signals.set_nonblocking(true)?;
-    let flag = Arc::<Flag>::default();
-    let watch = Watch::new(reactor, Arc::clone(&flag));
-    watch.socket(&signals)?;
-    Ok(poll_fn(move |cx| {
-        let _watched = &watch;
-        flag.register(cx.waker());
-        flag.take(READABLE);
-        loop {
-            match signals.read(&mut [0]) {
-                Ok(1..) => stop.stop(),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Ok(0) | Err(_) => return Poll::Ready(()),
-            }
+async fn obey(mut signals: UnixStream, mut watch: Watch, stop: StopHandle) {
+    loop {
+        match signals.read(&mut [0]) {
+            Ok(1..) => stop.stop(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => watch.wait(READABLE).await,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) | Err(_) => return,
         }
-    }))
-}
-
-/// Waits until the bell was rung since the last time, or until `until`.
-async fn rung(bell: &Flag, watch: &mut Watch, until: Option<Instant>) {
-    if let Some(until) = until {
-        watch.wake_at(until);
     }
-    poll_fn(|cx| {
-        bell.register(cx.waker());
-        let rung = bell.take(RAISED) != 0 || watch.fired();
-        if rung { Poll::Ready(()) } else { Poll::Pending }
-    })
-    .await;
 }

@@ -1,83 +1,122 @@
-//! One connection: a machine, a socket, and the two threads between them.
+//! One connection: a machine, a socket, and the threads around them.
 //!
 //! ```text
-//! reader: ┌▶ read ─▶ wait until it is wanted ─▶ turn: hand over, advance ─┐
-//!         └───────────────────────────────────────────────────────────────┘
-//! writer: ┌▶ turn: what was sent; advance if woken or due ─▶ output? write it
-//!         └────────────────────────────────────────────────── else wait ──┘
+//! reader: ┌▶ read ─▶ wait until it is wanted ─▶ hand over ─▶ turn ─▶ serve whom that raised ─┐
+//!         └──────────────────────────────────────────────────────────────────────────────────┘
+//! writer: ┌▶ wait until the socket is full ─▶ wait until it has room ─▶ turn ─▶ serve ─┐
+//!         └────────────────────────────────────────────────────────────────────────────┘
+//! turn:   advance ─▶ output, and the socket has room? write it without the lock ─▶ again
 //! ```
-//! The turn that finds the connection over takes the machine out, lets go of the socket and rings the bell; so both
-//! threads come back, and the last one closes the socket.
+//! The turn that finds the connection over takes the machine out, lets go of the socket and wakes the threads; the last
+//! one closes the socket.
 
 use std::io;
+use std::mem;
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
-use std::thread;
+use std::sync::atomic::{AtomicU8, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::thread::{self, Thread};
 use std::time::Instant;
 
 use gesher_core::drive::{Close, Conn, Flag, Place, Start, Todo};
+use gesher_core::limits;
 use gesher_core::machine::{DialFault, Machine};
 
-use crate::bell::Bell;
 use crate::dial::dial;
-use crate::socket::Socket;
-use crate::system::Clock;
+use crate::serve::{later, serve, serving};
+use crate::system::{Clock, Socket};
 use crate::threads::{Threads, World, spawn};
 use crate::wait::lock;
+use crate::watch::Watch;
 
 /// What one read takes at most, and what is read ahead.
 const READ_BYTES: usize = 16 * 1024;
 /// What is taken out at once to be written.
 const WRITE_BYTES: usize = 64 * 1024;
-/// What a write that blocks takes at most: when it is done the machine hears that its peer takes something.
-const BLOCKED_WRITE_BYTES: usize = 16 * 1024;
-/// What the writer's buffer may keep while it waits.
-const KEPT_BYTES: usize = 4 * 1024;
 
-/// Until when to wait for something else.
-type Deadline = Option<Instant>;
+/// Somebody has mail for it.
+const RAISED: u8 = 1;
+/// The watch looked at it, and will not before it is asked again.
+const DUE: u8 = 1 << 1;
 
 pub(crate) struct Connection {
     /// None once it is over.
     state: Mutex<Option<State>>,
-    bell: Bell,
+    /// What it is to look at: sticky.
+    flags: AtomicU8,
+    watch: Arc<Watch>,
     /// None while it is dialled; a supervisor never has one.
     socket: OnceLock<Socket>,
+    /// The thread that dials and then reads; a supervisor has none.
+    reader: OnceLock<Thread>,
+    /// There is none before the socket was full for the first time.
+    writer: OnceLock<Thread>,
 }
 
 struct State {
     conn: Conn,
     /// What the last `advance` asked for.
     todo: Todo,
+    /// The reader has something that the machine did not want.
+    reader_waits: bool,
+    output: Output,
+    /// When the watch looks at it.
+    looked_at: Option<Instant>,
     place: Place<Threads>,
+}
+
+/// Who may write. One at a time, so that the bytes stay in order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Output {
+    /// Whoever has something.
+    Open,
+    /// Somebody does.
+    Busy,
+    /// The writer, once the socket has room.
+    Full,
 }
 
 impl Flag for Connection {
     fn raise(self: &Arc<Self>) {
-        self.bell.raise();
+        self.flags.fetch_or(RAISED, Ordering::Release);
+        if !later(self) {
+            self.hand_to_watch();
+        }
     }
 }
 
 impl Connection {
     pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: &Start<TcpStream>) -> Arc<Self> {
-        let watch = Arc::clone(&world.carrier().watch);
-        let connection = Arc::new_cyclic(|me| Self {
+        let connection = Arc::new(Self {
             state: Mutex::new(None),
-            bell: Bell::new(watch, Weak::clone(me)),
+            flags: AtomicU8::new(0),
+            watch: Arc::clone(&world.carrier().watch),
             socket: OnceLock::new(),
+            reader: OnceLock::new(),
+            writer: OnceLock::new(),
         });
         let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&connection), start);
-        let state = State { conn: Conn::new(machine, world), todo: Todo::default(), place };
-        *lock(&connection.state) = Some(state);
+        *lock(&connection.state) = Some(State {
+            conn: Conn::new(machine, world),
+            todo: Todo::default(),
+            reader_waits: false,
+            output: Output::Open,
+            looked_at: None,
+            place,
+        });
         connection
     }
 
-    /// Runs it in threads of its own. Where the system has none left it is over.
+    /// Lets it begin, in a thread of its own if it has a socket. Where the system has none left it is over.
     pub(crate) fn start(self: Arc<Self>, start: Start<TcpStream>, clock: Clock) {
-        let dialled = matches!(start, Start::Dial(..));
-        let writer = Arc::clone(&self);
-        if spawn("writer", move || writer.contained(|| writer.run(start, clock))).is_err() {
+        let dialled = match start {
+            Start::Supervisor => return self.raise(),
+            Start::Dial(..) => true,
+            Start::Accepted(_) => false,
+        };
+        let reader = Arc::clone(&self);
+        if spawn("reader", move || serving(|| reader.contained(|| reader.run(start, clock)))).is_err() {
             self.finish(|conn| {
                 if dialled {
                     conn.dial_failed(DialFault::Unreachable);
@@ -91,11 +130,27 @@ impl Connection {
         self.finish(|_| {});
     }
 
-    /// Lets the machine run while both threads are blocked.
-    pub(crate) fn look_after(&self) {
-        if self.bell.is_blocked() {
-            self.contained(|| _ = self.turn(|_| true, None));
-        }
+    /// Lets the machine run, unless another thread does.
+    pub(crate) fn serve(self: &Arc<Self>) {
+        self.contained(|| {
+            fence(Ordering::SeqCst);
+            if self.flags.load(Ordering::Relaxed) != 0
+                && let Ok(state) = self.state.try_lock()
+            {
+                self.turn(state, false);
+            }
+        });
+    }
+
+    /// Lets the watch serve it.
+    pub(crate) fn hand_to_watch(self: &Arc<Self>) {
+        self.watch.look(Instant::now(), self);
+    }
+
+    /// The watch looks at it now.
+    pub(crate) fn look_after(self: &Arc<Self>) {
+        self.flags.fetch_or(DUE, Ordering::Release);
+        self.serve();
     }
 
     /// A panic costs this connection and nothing else.
@@ -105,10 +160,11 @@ impl Connection {
         }
     }
 
-    /// The writer's thread, from the first to the last.
+    /// The reader's thread, from the first to the last.
     fn run(self: &Arc<Self>, start: Start<TcpStream>, clock: Clock) {
+        let _ = self.reader.set(thread::current());
         let socket = match start {
-            Start::Supervisor => return self.keep_writing(),
+            Start::Supervisor => return,
             Start::Accepted(stream) => stream.into(),
             Start::Dial(to, timeout) => match dial(self, to, timeout, clock) {
                 Some(Ok(socket)) => socket,
@@ -116,142 +172,161 @@ impl Connection {
                 None => return self.cut(),
             },
         };
-        if self.open(socket) {
-            let reader = Arc::clone(self);
-            match spawn("reader", move || reader.contained(|| reader.keep_reading())) {
-                Ok(_) => self.keep_writing(),
-                Err(_) => self.cut(),
-            }
+        let Ok(mut guard) = self.state.lock() else { return };
+        let Some(state) = &mut *guard else { return };
+        state.place.is_connected();
+        // Whoever ends the connection does so under this lock: now there is something to shut down.
+        let socket = self.socket.get_or_init(|| socket);
+        if self.turn(guard, true) {
+            serve();
+            self.keep_reading(socket);
         }
     }
 
-    /// Its dial waits until it is rung, or until `until`; does not, and says so, if nobody wants the connection any more.
-    pub(crate) fn wait_for_dial(&self, until: Deadline) -> bool {
-        let is_wanted = lock(&self.state).as_ref().is_some_and(|state| !state.place.world().gives_up_dials());
-        if is_wanted {
-            self.bell.wait_to_write(until);
-            // The machine runs first thing once there is a socket.
-            self.bell.lower();
-        }
-        is_wanted
+    /// Whether its dial is still of use to anybody. It is woken once that may have changed.
+    pub(crate) fn wants_dial(&self) -> bool {
+        lock(&self.state).as_ref().is_some_and(|state| !state.place.world().gives_up_dials())
     }
 
-    /// Lets its dial look again.
-    pub(crate) fn ring(&self) {
-        self.bell.tell_writer(true, None);
+    /// Lets its reader look again at what it waits for.
+    pub(crate) fn wake_reader(&self) {
+        self.reader.get().inspect(|reader| reader.unpark());
     }
 
-    /// Takes the socket, unless the connection is over.
-    fn open(&self, socket: Socket) -> bool {
-        let mut state = lock(&self.state);
-        if let Some(state) = &mut *state {
-            state.place.is_connected();
-            // Whoever ends the connection does so under this lock: now there is something to shut down.
-            let _ = self.socket.set(socket);
-        }
-        state.is_some()
-    }
-
-    fn keep_writing(&self) {
-        let mut chunk = Vec::new();
-        let mut turn = self.turn(|_| true, Some(&mut chunk));
-        while let Some(until) = turn {
-            turn = if chunk.is_empty() {
-                chunk.shrink_to(KEPT_BYTES);
-                let due = self.bell.wait_to_write(until);
-                self.turn(|_| due, Some(&mut chunk))
-            } else {
-                let sent = self.write(&chunk, until);
-                self.turn(|state| state.sent(sent), Some(&mut chunk))
-            };
-        }
-    }
-
-    fn write(&self, chunk: &[u8], until: Deadline) -> io::Result<usize> {
-        // A supervisor's output is gone.
-        let Some(socket) = self.socket.get() else { return Ok(chunk.len()) };
-        match socket.try_write(chunk) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            written => return written,
-        }
-        let written = match self.bell.block(until) {
-            true => socket.write(&chunk[..chunk.len().min(BLOCKED_WRITE_BYTES)]),
-            false => Ok(0),
-        };
-        self.bell.unblock();
-        written
-    }
-
-    fn keep_reading(&self) {
-        let Some(socket) = self.socket.get() else { return };
+    fn keep_reading(self: &Arc<Self>, socket: &Socket) {
         let mut buffer = vec![0; READ_BYTES];
         loop {
-            let arrived = match socket.read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                arrived => arrived.map(|count| &buffer[..count]),
-            };
-            let mut handed_over = false;
-            while !handed_over {
-                let turn = self.turn(
-                    |state| {
-                        handed_over = state.hand_over(&arrived);
-                        handed_over
-                    },
-                    None,
-                );
-                match turn {
-                    None => return,
-                    Some(_) if handed_over => {}
-                    Some(_) => self.bell.wait_to_read(),
-                }
+            let arrived = socket.read(&mut buffer).map(|count| &buffer[..count]);
+            let ended = matches!(arrived, Ok([]));
+            if !self.hand_over(arrived) {
+                return;
             }
-            if matches!(arrived, Ok([])) {
+            serve();
+            if ended {
                 return;
             }
         }
     }
 
-    /// Changes something, lets the machine run if that makes it `due` or if it was woken, and says until when to wait;
-    /// none if the connection is over. The writer takes `output` with it.
-    fn turn(
-        &self,
-        change: impl FnOnce(&mut State) -> bool,
-        output: Option<&mut Vec<u8>>,
-    ) -> Option<Deadline> {
-        // A lock that is poisoned is somebody's who panicked, and who ends the connection.
-        let mut guard = self.state.lock().ok()?;
-        let state = guard.as_mut()?;
-        let read_before = state.todo.read;
-        let ran = change(state) | self.bell.lower();
-        if ran {
-            state.advance(self.socket.get());
-        }
-        let todo = state.todo;
-        if let Some(how) = todo.close {
-            let state = guard.take();
+    /// Hands over what was read once it is wanted, and a failure at once; false if the connection is over.
+    fn hand_over(self: &Arc<Self>, arrived: io::Result<&[u8]>) -> bool {
+        loop {
+            // A lock that is poisoned is somebody's who panicked, and who ends the connection.
+            let Ok(mut guard) = self.state.lock() else { return false };
+            let Some(state) = &mut *guard else { return false };
+            if state.todo.read || arrived.is_err() {
+                let due = state.conn.heard(arrived);
+                return self.turn(guard, due);
+            }
+            state.reader_waits = true;
             drop(guard);
-            state.into_iter().for_each(|state| self.release(state, how));
-            return None;
+            thread::park();
         }
-        let until = todo.wake_at.and_then(|(at, _)| state.place.world().carrier().clock.instant(at));
-        let writes = output.is_some();
-        if let Some(output) = output {
-            let waiting = if todo.write { state.conn.output() } else { &[] };
-            output.clear();
-            output.extend_from_slice(&waiting[..waiting.len().min(WRITE_BYTES)]);
+    }
+
+    fn keep_writing(self: &Arc<Self>) {
+        // Nobody else finds the socket full before this has seen to it: so there is one writer.
+        let _ = self.writer.set(thread::current());
+        let Some(socket) = self.socket.get() else { return };
+        loop {
+            let output = lock(&self.state).as_ref().map(|state| state.output);
+            match output {
+                None => return,
+                Some(Output::Full) => {
+                    socket.wait_for_room();
+                    let Ok(mut guard) = self.state.lock() else { return };
+                    guard.iter_mut().for_each(|state| state.output = Output::Open);
+                    self.turn(guard, false);
+                    serve();
+                }
+                Some(_) => thread::park(),
+            }
         }
+    }
+
+    /// Lets the machine run if it is `due` or was raised, and writes, as long as that moves something; false if the
+    /// connection is over.
+    fn turn<'a>(self: &'a Arc<Self>, mut guard: MutexGuard<'a, Option<State>>, mut due: bool) -> bool {
+        let (mut work, mut full) = (0, false);
+        loop {
+            let Some(state) = &mut *guard else { return false };
+            let flags = self.flags.swap(0, Ordering::Acquire);
+            if flags & DUE != 0 {
+                state.looked_at = None;
+            }
+            if state.place.is_dialling() {
+                drop(guard);
+                self.wake_reader();
+                return true;
+            }
+            if due || flags != 0 {
+                state.advance(self.socket.get());
+            }
+            if let Some(how) = state.todo.close {
+                let state = guard.take();
+                drop(guard);
+                state.into_iter().for_each(|state| self.release(state, how));
+                return false;
+            }
+            if !state.todo.write || state.output != Output::Open || work >= limits::TURN_BYTES {
+                break;
+            }
+            let output = state.conn.output();
+            let chunk = output[..output.len().min(WRITE_BYTES)].to_vec();
+            work += chunk.len();
+            state.output = Output::Busy;
+            drop(guard);
+            // A supervisor's output is gone.
+            let written = self.socket.get().map_or(Ok(chunk.len()), |socket| socket.write(&chunk));
+            let Ok(again) = self.state.lock() else { return false };
+            guard = again;
+            let Some(state) = &mut *guard else { return false };
+            full = match &written {
+                Ok(count) => *count < chunk.len(),
+                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            };
+            state.output = if full { Output::Full } else { Output::Open };
+            due = state.conn.wrote(written);
+        }
+        let Some(state) = &mut *guard else { return false };
+        self.keep_deadline(state);
+        let again = state.todo.again || work >= limits::TURN_BYTES;
+        let reader_waits = state.todo.read && mem::take(&mut state.reader_waits);
         drop(guard);
-        if ran && todo.read && !read_before {
-            self.bell.tell_reader();
+        if reader_waits {
+            self.wake_reader();
         }
-        if ran && !writes {
-            self.bell.tell_writer(todo.write, until);
+        if full {
+            self.wake_writer();
         }
-        if ran && todo.again {
-            self.bell.raise();
-            thread::yield_now();
+        fence(Ordering::SeqCst);
+        if again || self.flags.load(Ordering::Relaxed) != 0 {
+            self.raise();
         }
-        Some(until)
+        true
+    }
+
+    /// Lets the watch look at it at its deadline, or earlier if it is to do so already: most deadlines move away before
+    /// they are reached, and to look too early is harmless.
+    fn keep_deadline(self: &Arc<Self>, state: &mut State) {
+        let deadline = state.todo.wake_at.and_then(|(at, _)| state.place.world().carrier().clock.instant(at));
+        if let Some(at) = deadline
+            && state.looked_at.is_none_or(|looked_at| at < looked_at)
+        {
+            state.looked_at = Some(at);
+            self.watch.look(at, self);
+        }
+    }
+
+    /// The socket is full: the writer waits until it has room.
+    fn wake_writer(self: &Arc<Self>) {
+        if let Some(writer) = self.writer.get() {
+            return writer.unpark();
+        }
+        let writer = Arc::clone(self);
+        if spawn("writer", move || serving(|| writer.contained(|| writer.keep_writing()))).is_err() {
+            self.cut();
+        }
     }
 
     /// Ends the connection, unless it is over; `last` is what its machine hears of it.
@@ -267,36 +342,17 @@ impl Connection {
     fn release(&self, state: State, how: Close) {
         let State { conn, place, .. } = state;
         let _ = catch_unwind(AssertUnwindSafe(|| drop(conn)));
-        let writer_is_blocked = self.bell.end();
         if let Some(socket) = self.socket.get() {
-            socket.let_go(how, writer_is_blocked);
+            socket.let_go(how);
         }
+        self.wake_reader();
+        self.writer.get().inspect(|writer| writer.unpark());
+        self.watch.forget(self);
         drop(place);
     }
 }
 
 impl State {
-    /// What came of a write; whether the machine has to hear of it.
-    fn sent(&mut self, sent: io::Result<usize>) -> bool {
-        match sent {
-            Ok(count) => self.conn.sent(count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return false,
-            Err(_) => self.conn.write_failed(),
-        }
-        true
-    }
-
-    /// Hands over what was read if the machine wants it; a failure at once.
-    fn hand_over(&mut self, arrived: &io::Result<&[u8]>) -> bool {
-        match arrived {
-            Err(_) => self.conn.broke(),
-            Ok(_) if !self.todo.read => return false,
-            Ok([]) => self.conn.ended(),
-            Ok(bytes) => self.conn.received(bytes),
-        }
-        true
-    }
-
     /// Lets the machine run, and shuts the sending side down where that is due.
     fn advance(&mut self, socket: Option<&Socket>) {
         loop {
@@ -304,10 +360,7 @@ impl State {
             if !self.todo.shutdown {
                 return;
             }
-            match socket.map_or(Ok(()), Socket::shut_down) {
-                Ok(()) => self.conn.has_shut_down(),
-                Err(_) => self.conn.broke(),
-            }
+            self.conn.shut(socket.map_or(Ok(()), Socket::shut_down));
         }
     }
 }

@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::Duration;
 
 use gesher_core::drive::{Attempt, Attempts};
@@ -14,8 +15,7 @@ use gesher_core::machine::{DialFault, Endpoint};
 use socket2::{Domain, SockAddr, Type};
 
 use crate::conn::Connection;
-use crate::socket::Socket;
-use crate::system::{Clock, connected, fault_of, resolve, without_resolver};
+use crate::system::{Clock, Socket, connected, fault_of, resolve, without_resolver};
 use crate::threads::spawn;
 use crate::wait::lock;
 
@@ -66,9 +66,10 @@ pub(crate) fn dial(
                 ask(Box::new(move || Answer::Connected(connect(address, until.since(now)))));
             }
             Attempt::Wait(at) => {
-                if !connection.wait_for_dial(clock.instant(at.map_or(until, |at| at.min(until)))) {
+                if !connection.wants_dial() {
                     return None;
                 }
+                thread::park_timeout(at.map_or(until, |at| at.min(until)).since(now));
             }
         }
     }
@@ -80,11 +81,11 @@ fn ask(connection: &Arc<Connection>, answers: &Answers, question: Box<dyn FnOnce
     let asked = spawn("dial", move || {
         let answer = question();
         lock(&told).push(answer);
-        asker.ring();
+        asker.wake_reader();
     });
     if let Err(error) = asked {
         lock(answers).push(Answer::Connected(Err(error)));
-        connection.ring();
+        connection.wake_reader();
     }
 }
 

@@ -1,23 +1,17 @@
-//! Sockets for the machines of `gesher-core`, on blocking threads of the standard library: two a connection, and no
-//! async crate in the tree. For small programs and small machines; `gesher-runtime-smol` has the same interface and
+//! Sockets for the machines of `gesher-core`, on blocking threads of the standard library: one a connection, a second one
+//! for a socket that was full, and no async crate in the tree. For small programs and small machines; `gesher-runtime-smol` has the same interface and
 //! serves many more connections.
 //!
 //! ```text
-//! accept ──▶ Process::accept ──▶ ┐            ┌─ reader: read ─────▶ ┐
-//! supervisor ──────────────────▶ ├─ a writer ─┤                      ├─ Mutex<Conn>: hand over, advance
-//! Outside::dial ───────────────▶ ┘            └─ writer: write, wait ┘
-//!                                                  ▲ Bell: a wake, output, room, a deadline
+//! accept ──▶ Process::accept ──▶ ┐ ┌─ its reader: dial, read ─────────────────▶ ┐
+//! Outside::dial ───────────────▶ ├─┤  its writer: the full socket has room ────▶ ├─ a turn: Mutex<Conn>
+//! supervisor ──────────────────▶ ┘ │  any thread that has mail for it ─────────▶ │  advance, write
+//!                                  └─ the watch, one a run: a deadline ────────▶ ┘
 //! ```
-//! A connection's machine runs in whichever of its threads has something for it, under the connection's lock; reads
-//! and writes happen outside of it, and a wake takes only the lock of a bell. So no thread ever waits for
-//! another connection.
-//!
-//! No peer holds up a connection for good, since somebody is always there to let its machine run:
-//!
-//! | the writer | wakes and deadlines are served by |
-//! | --- | --- |
-//! | waits at the bell | the writer |
-//! | is blocked in a write | the watch, one thread a run |
+//! A connection's machine runs in whichever thread has something for it, under the connection's lock; reads and writes
+//! happen outside of it, and nothing but a read and a wait for room blocks. Mail wakes no thread: who has some for another
+//! connection lets that run too, once it has let go of its own. If another thread is about it, that one sees the mail. So no
+//! thread ever waits for another connection, and no peer holds up a connection for good.
 //!
 //! Whoever finds that the connection is over shuts its socket down, and that ends reads and writes. Nothing polls.
 //!
@@ -54,11 +48,10 @@
 #![deny(missing_docs)]
 
 mod accept;
-mod bell;
 mod conn;
 mod dial;
 mod run;
-mod socket;
+mod serve;
 pub mod system;
 mod threads;
 mod wait;

@@ -12,7 +12,8 @@ use crate::system::{Clock, Service, Signals, raise_descriptor_limit};
 use crate::threads::{Threads, World, cut, spawn};
 use crate::watch::Watching;
 
-/// How many connections a process may have where [`Options::connections_max`] does not say: each has two threads.
+/// How many connections a process may have where [`Options::connections_max`] does not say: each has one or two
+/// threads.
 pub const CONNECTIONS_MAX: usize = 512;
 
 /// Runs `services` until it is asked to stop or a supervisor ends. Then nothing more is accepted, what is open

@@ -1,14 +1,17 @@
-//! The watch: one thread a run, for connections whose threads are both blocked in system calls.
+//! The watch: one thread a run, for deadlines, since the threads of connections may be blocked in system calls; and for what
+//! is raised by a thread that serves nobody.
 //!
-//! At the time that a [bell](crate::bell) asked for it lets the connection's machine run; where that ends the
-//! connection, the socket is shut down, and the threads come back.
+//! At the time that was asked for it lets the connection's machine run; where that ends the connection, the socket is shut
+//! down, and its threads come back.
 
 use std::io;
+use std::ptr;
 use std::sync::{Arc, Condvar, Mutex, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 use crate::conn::Connection;
+use crate::serve::{serve, serving};
 use crate::threads;
 use crate::wait::{lock, wait};
 
@@ -20,7 +23,7 @@ pub(crate) struct Watch {
 
 #[derive(Default)]
 struct Rounds {
-    /// When to look at whom, each once and in no order: few connections are blocked at once.
+    /// When to look at whom, each once and in no order: there are some hundreds at most.
     due: Vec<(Instant, Weak<Connection>)>,
     over: bool,
 }
@@ -33,12 +36,12 @@ impl Rounds {
 
 impl Watch {
     /// Looks at `connection` at `at`, or earlier if it was to do so already.
-    pub(crate) fn look(&self, at: Instant, connection: &Weak<Connection>) {
+    pub(crate) fn look(&self, at: Instant, connection: &Arc<Connection>) {
         let mut rounds = lock(&self.rounds);
         let next = rounds.next();
-        match rounds.due.iter_mut().find(|(_, known)| known.ptr_eq(connection)) {
+        match rounds.due.iter_mut().find(|(_, known)| is(known, connection)) {
             Some((known, _)) => *known = at.min(*known),
-            None => rounds.due.push((at, Weak::clone(connection))),
+            None => rounds.due.push((at, Arc::downgrade(connection))),
         }
         if next.is_none_or(|next| at < next) {
             self.changed.notify_one();
@@ -46,14 +49,8 @@ impl Watch {
     }
 
     /// Does not look at `connection` any more.
-    pub(crate) fn forget(&self, connection: &Weak<Connection>) {
-        lock(&self.rounds).due.retain(|(_, known)| !known.ptr_eq(connection));
-    }
-
-    /// When it looks next.
-    #[cfg(test)]
-    pub(crate) fn next(&self) -> Option<Instant> {
-        lock(&self.rounds).next()
+    pub(crate) fn forget(&self, connection: &Connection) {
+        lock(&self.rounds).due.retain(|(_, known)| !is(known, connection));
     }
 
     fn keep(&self) {
@@ -66,6 +63,7 @@ impl Watch {
                 for connection in due.iter().filter_map(|(_, connection)| connection.upgrade()) {
                     connection.look_after();
                 }
+                serve();
                 rounds = lock(&self.rounds);
             } else {
                 let idle = |rounds: &mut Rounds| !rounds.over && rounds.next() == next;
@@ -73,6 +71,10 @@ impl Watch {
             }
         }
     }
+}
+
+fn is(known: &Weak<Connection>, connection: &Connection) -> bool {
+    ptr::eq(known.as_ptr(), connection)
 }
 
 /// The thread that keeps the watch, for as long as this lives.
@@ -85,7 +87,7 @@ impl Watching {
     pub(crate) fn start() -> io::Result<Self> {
         let watch = Arc::<Watch>::default();
         let keeper = Arc::clone(&watch);
-        let thread = Some(threads::spawn("watch", move || keeper.keep())?);
+        let thread = Some(threads::spawn("watch", move || serving(|| keeper.keep()))?);
         Ok(Self { watch, thread })
     }
 }

@@ -79,7 +79,7 @@ fn no_thread_outlives_its_connection_or_its_run() {
     become_again(before + 4);
 
     let guests: Vec<_> = (0..20).map(|_| guest()).collect();
-    become_again(before + 4 + 2 * guests.len());
+    become_again(before + 4 + guests.len());
     drop(guests);
     become_again(before + 4);
 

@@ -1,5 +1,6 @@
 //! A machine with its buffers.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::event::Event;
@@ -169,6 +170,35 @@ impl Conn {
         self.io.input.push(bytes);
     }
 
+    /// What came of a read; whether the machine has to hear of it.
+    pub fn heard(&mut self, read: io::Result<&[u8]>) -> bool {
+        match read {
+            Ok([]) => self.ended(),
+            Ok(bytes) => self.received(bytes),
+            Err(error) if is_nothing(&error) => return false,
+            Err(_) => self.broke(),
+        }
+        true
+    }
+
+    /// What came of a write of the output; whether the machine has to hear of it.
+    pub fn wrote(&mut self, written: io::Result<usize>) -> bool {
+        match written {
+            Ok(count) => self.sent(count),
+            Err(error) if is_nothing(&error) => return false,
+            Err(_) => self.write_failed(),
+        }
+        true
+    }
+
+    /// What came of shutting the socket's sending side.
+    pub fn shut(&mut self, done: io::Result<()>) {
+        match done {
+            Ok(()) => self.has_shut_down(),
+            Err(_) => self.broke(),
+        }
+    }
+
     /// The peer sends no more (FIN).
     pub fn ended(&mut self) {
         if self.deaf { self.broke() } else { self.io.input.end() }
@@ -186,7 +216,7 @@ impl Conn {
     }
 
     /// How many bytes were read and not worked off. For checks.
-    #[cfg(feature = "sim")]
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn unread_bytes(&self) -> usize {
         self.io.input.len()
     }
@@ -235,6 +265,11 @@ impl Conn {
     fn deliver(&mut self) {
         deliver(&mut self.fx, &*self.outside);
     }
+}
+
+/// Nothing happened: the socket would block, or a signal came in between.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
 /// Carries effects out: dials first, so that a port exists before it is woken.
@@ -378,6 +413,25 @@ mod tests {
         conn.advance();
         conn.write_failed();
         assert_eq!(conn.advance().close, Some(Close::Reset), "nothing more is wanted of it");
+    }
+
+    #[test]
+    fn what_came_of_a_read_or_a_write_is_news_unless_it_is_nothing() {
+        let (mut conn, ..) = ending(End::HalfClose);
+        assert!(conn.advance().write);
+        for nothing in [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted] {
+            assert!(!conn.wrote(Err(nothing.into())) && !conn.heard(Err(nothing.into())));
+        }
+        assert_eq!((conn.wrote(Ok(7)), conn.output()), (true, &b"l"[..]));
+        assert!(conn.heard(Ok(b"news")) && conn.unread_bytes() == 4);
+        assert!(conn.wrote(Err(io::ErrorKind::BrokenPipe.into())) && conn.is_deaf());
+        assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() }, "a deaf peer is still heard");
+        assert!(conn.heard(Ok(&[])));
+        assert_eq!(conn.advance().close, Some(Close::Reset));
+
+        let (mut conn, ..) = ending(End::HalfClose);
+        conn.shut(Err(io::ErrorKind::NotConnected.into()));
+        assert_eq!(conn.advance().close, Some(Close::Reset));
     }
 
     #[test]

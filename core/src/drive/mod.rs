@@ -6,11 +6,11 @@
 //! ```text
 //! loop {
 //!     let todo = conn.advance();           // effects are delivered in here
-//!     if todo.write     { write conn.output(), then conn.sent(n) }
-//!     if todo.shutdown  { shut the socket's sending side, then conn.has_shut_down() }
+//!     if todo.write     { write conn.output(), then conn.wrote(what came of it) }
+//!     if todo.shutdown  { shut the socket's sending side, then conn.shut(what came of it) }
 //!     if let Some(how) = todo.close { close or reset the socket; drop the Conn }
 //!     if todo.again     { let others run, then go on }
-//!     if todo.read      { read, then conn.received(bytes) or conn.ended() }
+//!     if todo.read      { read, then conn.heard(what came of it) }
 //!     otherwise wait: readable (if todo.read), writable (if todo.write), woken, todo.wake_at
 //! }
 //! ```

@@ -219,6 +219,11 @@ impl<C: Carrier> Place<C> {
         }
     }
 
+    /// Whether it has yet to get its socket.
+    pub fn is_dialling(&self) -> bool {
+        self.role == Role::Dialling
+    }
+
     /// Where it is.
     pub fn world(&self) -> &World<C> {
         &self.world

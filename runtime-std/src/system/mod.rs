@@ -1,4 +1,4 @@
-//! What touches the system and never waits for a peer, which every runtime needs: listening, the options of sockets, names
+//! What touches the system, which every runtime needs: listening, sockets, names
 //! and addresses, signals, clocks, random bytes, descriptors. `gesher-runtime-smol` builds on it too.
 
 mod clock;
@@ -15,4 +15,4 @@ pub use listen::{Listener, bind, bind_everywhere};
 pub use process::{raise_descriptor_limit, seed};
 pub use service::Service;
 pub use signals::Signals;
-pub use socket::{connected, prepare, resets};
+pub use socket::{Socket, connected, prepare};

@@ -1,9 +1,13 @@
-//! How all TCP sockets are set up, and how they are let go of.
+//! The sockets of connections: how they are set up, used, and let go of.
 
-use std::io;
-use std::net::TcpStream;
+use std::io::{self, Read as _};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
+use gesher_core::drive::Close;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{SendFlags, connect_unspec, send};
 use socket2::{SockRef, TcpKeepalive};
 
 /// A peer that is gone without a word is found out after a minute and a half.
@@ -38,8 +42,75 @@ pub fn connected(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the close that follows a reset (RST), so that the peer does not take a part for the whole;
-/// unix sockets have none.
-pub fn resets(socket: &SockRef<'_>) {
-    let _ = socket.set_linger(Some(Duration::ZERO));
+/// What a connection's bytes go through: a TCP socket or a unix socket.
+pub struct Socket(socket2::Socket);
+
+impl<S: Into<socket2::Socket>> From<S> for Socket {
+    fn from(socket: S) -> Self {
+        Self(socket.into())
+    }
+}
+
+impl AsRawFd for Socket {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+impl Socket {
+    /// Reads what is there; it waits for that if the socket blocks.
+    ///
+    /// # Errors
+    /// As the system says: `WouldBlock`, `ConnectionReset`.
+    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
+        (&self.0).read(into)
+    }
+
+    /// Writes what fits; never waits.
+    ///
+    /// # Errors
+    /// As the system says: `WouldBlock`, `BrokenPipe`, `ConnectionReset`.
+    pub fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(&self.0, bytes, SendFlags::DONTWAIT)?)
+    }
+
+    /// Waits until something can be written, or never will be; it may also come back for nothing.
+    pub fn wait_for_room(&self) {
+        let _ = poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None);
+    }
+
+    /// Sends no more (FIN).
+    ///
+    /// # Errors
+    /// If the connection is gone.
+    pub fn shut_down(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write)
+    }
+
+    /// Whether the transport broke (a reset arrived). Says so once.
+    pub fn is_broken(&self) -> bool {
+        !matches!(self.0.take_error(), Ok(None))
+    }
+
+    /// Makes the close that follows a reset (RST), so that the peer does not take a part for the whole; unix sockets have
+    /// none.
+    pub fn reset(&self) {
+        let _ = self.0.set_linger(Some(Duration::ZERO));
+    }
+
+    /// Ends the calls that block others, who then close the socket.
+    ///
+    /// A reset must not be announced by an orderly end (FIN), which the peer would take for the end of the message.
+    /// Linux resets when it is asked to disconnect. Elsewhere the close does, and until then only the receiving side is
+    /// shut down, which sends nothing; a writer that waits for room comes back once there is some.
+    pub fn let_go(&self, how: Close) {
+        let mut side = Shutdown::Both;
+        if how == Close::Reset {
+            self.reset();
+            if connect_unspec(&self.0).is_err() {
+                side = Shutdown::Read;
+            }
+        }
+        let _ = self.0.shutdown(side);
+    }
 }
