@@ -32,6 +32,9 @@ use crate::watch::Watch;
 
 /// What one read takes at most, and what is read ahead.
 const READ_BYTES: usize = 16 * 1024;
+/// The same of a connection whose last reads were full, until one takes no more than [`SMALL_BYTES`].
+const BULK_BYTES: usize = 64 * 1024;
+const SMALL_BYTES: usize = 4 * 1024;
 /// What is taken out at once to be written.
 const WRITE_BYTES: usize = 64 * 1024;
 
@@ -197,13 +200,19 @@ impl Connection {
         let mut buffer = vec![0; READ_BYTES];
         loop {
             let arrived = socket.read(&mut buffer).map(|count| &buffer[..count]);
-            let ended = matches!(arrived, Ok([]));
+            let count = arrived.as_ref().map(|bytes| bytes.len()).ok();
             if !self.hand_over(arrived) {
                 return;
             }
             serve();
-            if ended {
-                return;
+            let bytes = match count {
+                Some(0) => return,
+                Some(count) if count == buffer.len() => BULK_BYTES,
+                Some(..=SMALL_BYTES) => READ_BYTES,
+                _ => buffer.len(),
+            };
+            if bytes != buffer.len() {
+                buffer = vec![0; bytes];
             }
         }
     }

@@ -15,7 +15,7 @@
 //!
 //! Whoever finds that the connection is over shuts its socket down, and that ends reads and writes. Nothing polls.
 //!
-//! The reader reads one buffer ahead (16 KiB) and keeps it while its machine wants no input: so it notices a reset
+//! The reader reads one buffer ahead (16 KiB; 64 KiB of bulk) and keeps it while its machine wants no input: so it notices a reset
 //! also then, and what follows waits in the kernel.
 //!
 //! A gateway that hangs up on everyone, stopped before it began:
