@@ -84,6 +84,9 @@ const KINDS: [(Kind, &str, usize); 24] = [
     (Kind::TooMuch, "too-much", 1),
 ];
 
+/// The body of the response that [`Kind::TooMuch`] sends without having been asked.
+pub(super) const EXCESS: &[u8] = b"evil";
+
 impl Kind {
     pub(super) fn word(self) -> &'static str {
         KINDS[self as usize].1
@@ -423,7 +426,8 @@ pub(super) fn serve(request: &AppRequest) -> Vec<Act> {
         }
         Kind::TooMuch => {
             sized(&mut acts);
-            acts.push(Act::send("HTTP/1.1 200 OK\r\nX-Tag: 0\r\nContent-Length: 4\r\n\r\nevil"));
+            let head = format!("HTTP/1.1 200 OK\r\nX-Tag: 0\r\nContent-Length: {}\r\n\r\n", EXCESS.len());
+            acts.push(Act::Send([head.as_bytes(), EXCESS].concat()));
         }
     }
     acts

@@ -4,7 +4,7 @@
 //! Each request gets one whole right response, or one clean error of the gateway's own, or a connection that is cut in
 //! a way that the visitor can tell. What of these depends on how things are: see [`Weather`].
 
-use super::ask::{Ask, Body, Kind, Upload, pattern};
+use super::ask::{Ask, Body, EXCESS, Kind, Upload, pattern};
 use super::reader::{Head, Item, Reader};
 use super::seen::Seen;
 use crate::sim::AppRequest;
@@ -115,6 +115,9 @@ pub(super) struct Answers {
 enum Part {
     /// The app's: how much of its body has come, and whether its trailers.
     App { status: u16, body: usize, trailers: bool, closes: bool },
+    /// What an app sent beyond an earlier response, just as its connection was used again: by the rules it is the answer,
+    /// and only a client that waits before each use would know better (RFC 9112, 9.2). It is the app's own doing.
+    Excess { body: Vec<u8>, closes: bool },
     /// Our own.
     Own { status: u16, body: Vec<u8>, closes: bool },
 }
@@ -193,7 +196,7 @@ impl Answers {
                     *body += bytes.len();
                     assert!(*body <= expected_bytes(ask), "request {tag}: its response is too long");
                 }
-                Some(Part::Own { body, .. }) => body.extend(bytes),
+                Some(Part::Own { body, .. } | Part::Excess { body, .. }) => body.extend(bytes),
                 None => panic!("request {tag}: a body without a head"),
             },
             Item::Trailers(text) => match &mut self.part {
@@ -219,6 +222,9 @@ impl Answers {
         let status = head.status;
         let promise = promise(ask, weather);
         if let Some(found) = head.get("x-tag") {
+            if found == "0" && status == 200 {
+                return Part::Excess { body: Vec::new(), closes: head.closes() };
+            }
             assert_eq!(found, tag.to_string(), "request {tag} got the answer to another request");
             let allowed = match promise {
                 Promise::Response(promised) => status == promised,
@@ -270,6 +276,11 @@ impl Answers {
                 assert_eq!(trailers, wants_trailers, "request {tag}: trailers");
                 self.answered_by_apps += 1;
                 seen.note(format!("app {}", ask.kind.word()));
+                closes
+            }
+            Some(Part::Excess { body, closes }) => {
+                assert!(body == EXCESS || ask.method == "HEAD", "request {tag}: {body:?} of nobody's");
+                seen.note("an app's excess was an answer");
                 closes
             }
             Some(Part::Own { status, body, closes }) => {
