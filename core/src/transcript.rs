@@ -308,7 +308,13 @@ pub(super) enum Said {
     Line(String),
     Body(Vec<u8>),
     /// The join that was last asked for, with this signature, was found right.
-    Accepted(Vec<u8>),
+    Accepted(
+        #[cfg_attr(
+            not(feature = "sim"),
+            expect(dead_code, reason = "a simulation looks whether it came twice")
+        )]
+        Vec<u8>,
+    ),
 }
 
 #[derive(Default)]
