@@ -361,6 +361,14 @@ impl Connection {
     }
 }
 
+/// Resets them all. No machine runs any more when the first is told, or one would still answer for what another lost.
+pub(crate) fn cut_all(connections: &[Arc<Connection>]) {
+    let states: Vec<_> = connections.iter().map(|connection| lock(&connection.state).take()).collect();
+    for (connection, state) in connections.iter().zip(states) {
+        state.into_iter().for_each(|state| connection.release(state, Close::Reset));
+    }
+}
+
 impl State {
     /// Lets the machine run, and shuts the sending side down where that is due.
     fn advance(&mut self, socket: Option<&Socket>) {

@@ -10,7 +10,7 @@ use gesher_core::drive::{self, Carrier, Start};
 use gesher_core::machine::Machine;
 use gesher_core::time::Now;
 
-use crate::conn::Connection;
+use crate::conn::{Connection, cut_all};
 use crate::system::Clock;
 use crate::watch::Watch;
 
@@ -56,9 +56,7 @@ impl Carrier for Threads {
 /// Resets all connections of a process, and every one that it still opens; their machines are told.
 pub(crate) fn cut(world: &World) {
     world.carrier().over.store(true, Ordering::SeqCst);
-    for connection in world.flags() {
-        connection.cut();
-    }
+    cut_all(&world.flags());
 }
 
 /// Starts a thread with a small stack.
