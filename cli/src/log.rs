@@ -419,8 +419,7 @@ fn status_style(status: u16) -> Style {
 
 /// Milliseconds, to a tenth.
 fn ms(took: Duration) -> String {
-    let tenths = (took.as_micros() + 50) / 100;
-    format!("{}.{}", tenths / 10, tenths % 10)
+    words::one_decimal(took.as_micros())
 }
 
 #[cfg(test)]

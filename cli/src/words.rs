@@ -8,11 +8,16 @@ use gesher_core::event::{Disconnect, Trouble};
 use gesher_core::link::handshake::{Missing, Refusal};
 use gesher_core::machine::{DialFault, Endpoint};
 
+/// A number in thousandths, with one decimal; without floating point, whose formatting is large in a small program.
+pub(crate) fn one_decimal(thousandths: u128) -> String {
+    let tenths = (thousandths + 50) / 100;
+    format!("{}.{}", tenths / 10, tenths % 10)
+}
+
 /// Why the connector has no link to `gateway`, when it dials again, and what to do until then.
 pub(crate) fn disconnected(why: Disconnect, again_in: Duration, attempt: u32, gateway: &str) -> String {
     let (what, todo) = no_link(why, gateway);
-    let tenths = (again_in.as_millis() + 50) / 100;
-    let wait = format!("{}.{}", tenths / 10, tenths % 10);
+    let wait = one_decimal(again_in.as_millis());
     let next = match attempt {
         0 | 1 => format!("next try in {wait} s"),
         _ => format!("try {attempt}, the next in {wait} s"),

@@ -3,9 +3,9 @@
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use gesher_runtime_std::system::Listener;
+use gesher_runtime_std::system::{ACCEPT_PAUSE, Listener, next_may_be_well};
 use smol::future;
 
 use crate::flag::{DUE, READABLE};
@@ -14,8 +14,6 @@ use crate::tasks::World;
 
 /// Connections that are accepted before others have their turn.
 const BURST: u32 = 64;
-/// Without descriptors or memory, accepting pauses this long.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// A listener that is accepted from.
 pub(crate) struct Accepting {
@@ -43,20 +41,17 @@ impl Accepting {
             for _ in 0..BURST {
                 match self.listener.accept() {
                     Ok((stream, from)) => self.world.welcome(stream, from),
-                    Err(error) => match error.kind() {
-                        io::ErrorKind::WouldBlock => self.watch.wait(READABLE).await,
-                        // Gone before it was accepted, or interrupted: the next one may be well.
-                        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                        _ => self.pause().await,
-                    },
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.watch.wait(READABLE).await;
+                    }
+                    Err(error) if next_may_be_well(&error) => {}
+                    Err(_) => {
+                        self.watch.wake_at(Instant::now() + ACCEPT_PAUSE);
+                        self.watch.wait(DUE).await;
+                    }
                 }
             }
             future::yield_now().await;
         }
-    }
-
-    async fn pause(&mut self) {
-        self.watch.wake_at(Instant::now() + PAUSE);
-        self.watch.wait(DUE).await;
     }
 }

@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::system::Listener;
+use crate::system::{ACCEPT_PAUSE, Listener, next_may_be_well};
 use crate::threads::{World, spawn};
 
-/// Without descriptors or memory, accepting pauses this long.
-const PAUSE: Duration = Duration::from_millis(100);
 /// Connecting to a listener of our own takes no time.
 const KNOCK: Duration = Duration::from_secs(1);
 
@@ -58,12 +56,9 @@ impl Door {
         while !self.closed.load(Ordering::Acquire) {
             match self.listener.accept() {
                 Ok((stream, from)) => world.welcome(stream, from),
-                Err(error) => match error.kind() {
-                    // Gone before it was accepted, or interrupted: the next one may be well.
-                    io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => {}
-                    // Closing unparks, also before this begins.
-                    _ => thread::park_timeout(PAUSE),
-                },
+                Err(error) if next_may_be_well(&error) => {}
+                // Closing unparks, also before this begins.
+                Err(_) => thread::park_timeout(ACCEPT_PAUSE),
             }
         }
     }

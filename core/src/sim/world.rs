@@ -394,8 +394,8 @@ impl World {
             move || hub.is_at_rest()
         });
         let pool = hub.pool.clone();
-        let process = self.add_process("gateway", process, is_at_rest, sealed);
-        self.processes[process].lent = Box::new(move || pool.used());
+        let lent = Box::new(move || pool.used());
+        let process = self.add_process("gateway", process, is_at_rest, lent, sealed);
         self.processes[process].outside.skew_secs.store(skew_secs, Ordering::Relaxed);
     }
 
@@ -439,9 +439,9 @@ impl World {
             let hub = hub.clone();
             move || hub.is_at_rest()
         });
-        let process = self.add_process(name, as_process.clone(), is_at_rest, sealed);
         let pool = hub.pool.clone();
-        self.processes[process].lent = Box::new(move || pool.used());
+        let lent = Box::new(move || pool.used());
+        let process = self.add_process(name, as_process.clone(), is_at_rest, lent, sealed);
         self.processes[process].connector = Some(hub.clone());
         let state = &self.processes[process];
         state.outside.skew_secs.store(joiner.skew_secs, Ordering::Relaxed);
@@ -587,6 +587,7 @@ impl World {
         name: &str,
         process: Arc<dyn Process>,
         is_at_rest: Box<dyn Fn() -> bool>,
+        lent: Box<dyn Fn() -> usize>,
         sealed: Sealed,
     ) -> usize {
         let clock = self.clock.clone();
@@ -601,7 +602,7 @@ impl World {
             frozen: false,
             address: self.address,
             is_at_rest,
-            lent: Box::new(|| 0),
+            lent,
             connector: None,
         });
         self.processes.len() - 1

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Type};
 
@@ -9,6 +10,9 @@ use super::socket::prepare;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
+
+/// Without descriptors or memory, accepting pauses this long.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound, listening socket.
 #[derive(Debug)]
@@ -27,6 +31,11 @@ impl Listener {
     pub fn into_socket(self) -> TcpListener {
         self.socket
     }
+}
+
+/// Whether accepting failed for one connection only (it was gone before), or was interrupted: the next one may be well.
+pub fn next_may_be_well(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted)
 }
 
 /// Binds `address` and listens; an IPv6 address takes IPv6 only, so that an IPv4 one can be bound beside it.
@@ -70,7 +79,6 @@ fn listen(address: SocketAddr, only_v6: bool) -> io::Result<Listener> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
-    use std::time::Duration;
 
     use super::*;
 

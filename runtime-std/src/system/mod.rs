@@ -11,7 +11,7 @@ mod socket;
 
 pub use clock::Clock;
 pub use dial::{fault_of, resolve, without_resolver};
-pub use listen::{Listener, bind, bind_everywhere};
+pub use listen::{ACCEPT_PAUSE, Listener, bind, bind_everywhere, next_may_be_well};
 pub use process::{raise_descriptor_limit, seed};
 pub use service::Service;
 pub use signals::Signals;

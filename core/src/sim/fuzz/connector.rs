@@ -16,7 +16,7 @@ use rand_core::SeedableRng;
 use super::app::{Answer, Server};
 use super::input::Input;
 use super::link::{FarEnd, Heard};
-use super::rig::Rig;
+use super::rig::{ACTS_MAX, LONG, Rig};
 use crate::auth::Doorman;
 use crate::config::{ConnectorConfig, GatewayUrl, TargetUrl};
 use crate::drive::Close;
@@ -33,17 +33,14 @@ use crate::sim::world::test_keys;
 use crate::time::Instant;
 use crate::websocket::Role;
 
-const STEPS_MAX: usize = 300;
 /// Connections to the app that the fuzzer acts on.
 const APPS_MAX: usize = 4;
-/// Everything that waits for anything has waited long enough after this.
-const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// Acts as the gateway and the app of a connector.
 pub fn connector_connection(data: &[u8]) {
     let mut input = Input::new(data);
     let mut scene = Scene::new(input.byte());
-    for _ in 0..STEPS_MAX {
+    for _ in 0..ACTS_MAX {
         if input.is_empty() {
             break;
         }

@@ -17,7 +17,7 @@ use rand_core::SeedableRng;
 
 use super::input::Input;
 use super::link::{FarEnd, Heard};
-use super::rig::Rig;
+use super::rig::{ACTS_MAX, LONG, Rig};
 use super::visitor::{Client, Received};
 use crate::config::GatewayConfig;
 use crate::drive::Close;
@@ -33,17 +33,14 @@ use crate::sim::world::test_keys;
 use crate::time::Instant;
 use crate::websocket::Role;
 
-const STEPS_MAX: usize = 300;
 const VISITORS_MAX: usize = 4;
 const CONNECTORS_MAX: usize = 3;
-/// Everything that waits for anything has waited long enough after this.
-const LONG: Duration = Duration::from_secs(15 * 60);
 
 /// Acts as visitors and connectors of a gateway.
 pub fn gateway_connection(data: &[u8]) {
     let mut input = Input::new(data);
     let mut scene = Scene::new(input.byte());
-    for _ in 0..STEPS_MAX {
+    for _ in 0..ACTS_MAX {
         if input.is_empty() {
             break;
         }

@@ -17,6 +17,10 @@ use crate::time::{Instant, Now, UnixSecs};
 
 /// What the civil clock says at the start: 2026-01-01T00:00:00Z.
 const EPOCH: u64 = 1_767_225_600;
+/// Acts that are taken from one input: a longer one tells nothing new.
+pub(super) const ACTS_MAX: usize = 300;
+/// Everything that waits for anything has waited long enough after this.
+pub(super) const LONG: Duration = Duration::from_secs(15 * 60);
 /// Turns without time passing after which something spins.
 const TURNS_MAX: usize = 100_000;
 
