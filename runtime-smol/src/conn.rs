@@ -256,17 +256,11 @@ impl Connection {
         let readable = self.todo.read && self.input == Input::Unknown;
         let writable = self.todo.write && self.writable;
         if edges & BROKEN != 0 && !readable && self.socket.as_ref().is_some_and(Socket::is_broken) {
-            self.broke();
+            self.conn.broke();
+            self.due = true;
         }
         self.due |= self.watch.fired();
         self.due || readable || writable || self.flag.has(RAISED)
-    }
-
-    /// The transport broke, and the machine has to hear of it.
-    fn broke(&mut self) -> bool {
-        self.conn.broke();
-        self.due = true;
-        true
     }
 }
 

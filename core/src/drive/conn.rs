@@ -215,19 +215,13 @@ impl Conn {
         self.deaf
     }
 
-    /// How many bytes were read and not worked off. For checks.
-    #[cfg(any(test, feature = "sim"))]
-    pub(crate) fn unread_bytes(&self) -> usize {
-        self.io.input.len()
-    }
-
     /// The bytes that wait to be written.
     pub fn output(&self) -> &[u8] {
         self.io.output.waiting()
     }
 
-    /// How many bytes wait to be looked at, and to be written.
-    #[cfg(feature = "sim")]
+    /// How many bytes wait to be looked at, and to be written. For checks.
+    #[cfg(any(test, feature = "sim"))]
     pub(crate) fn held(&self) -> (usize, usize) {
         (self.io.input.len(), self.io.output.len())
     }
@@ -423,7 +417,7 @@ mod tests {
             assert!(!conn.wrote(Err(nothing.into())) && !conn.heard(Err(nothing.into())));
         }
         assert_eq!((conn.wrote(Ok(7)), conn.output()), (true, &b"l"[..]));
-        assert!(conn.heard(Ok(b"news")) && conn.unread_bytes() == 4);
+        assert!(conn.heard(Ok(b"news")) && conn.held().0 == 4);
         assert!(conn.wrote(Err(io::ErrorKind::BrokenPipe.into())) && conn.is_deaf());
         assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() }, "a deaf peer is still heard");
         assert!(conn.heard(Ok(&[])));

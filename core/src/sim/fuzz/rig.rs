@@ -245,9 +245,8 @@ impl Rig {
         wire.woken = false;
         let todo = conn.advance();
         wire.todo = todo;
-        let received = conn.unread_bytes();
+        let (received, waiting) = conn.held();
         assert!(received <= limits::RECEIVE_BUFFER_BYTES, "{received} B were read and not worked off");
-        let waiting = conn.output().len();
         assert!(waiting <= SENT_BYTES_MAX, "{waiting} B wait for the socket");
         self.deliver();
         if !todo.again && todo.close.is_none() && !self.wires[place].woken {
