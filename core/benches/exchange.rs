@@ -28,6 +28,12 @@ fn a_small_request(bencher: Bencher) {
 }
 
 #[divan::bench]
+fn a_request_of_10_kib(bencher: Bencher) {
+    let mut deployment = Deployment::new(10 * 1024);
+    bencher.counter(ItemsCount::new(1u32)).bench_local(|| deployment.exchange());
+}
+
+#[divan::bench]
 fn a_download_of_1_mib(bencher: Bencher) {
     let mut deployment = Deployment::new(1 << 20);
     bencher.counter(BytesCount::new(1usize << 20)).bench_local(|| deployment.exchange());
@@ -86,16 +92,15 @@ impl End {
         let mut acted = false;
         while self.mail.take_woken(self.conn.port()) || !self.arrived.is_empty() {
             acted = true;
-            self.conn.received(&self.arrived);
-            self.arrived.clear();
+            let mut todo = self.conn.advance_on(&mut self.arrived);
             loop {
-                let todo = self.conn.advance();
                 let count = self.conn.output().len();
                 out.extend_from_slice(self.conn.output());
                 self.conn.sent(count);
                 if !todo.write && !todo.again {
                     break;
                 }
+                todo = self.conn.advance();
             }
         }
         acted

@@ -26,6 +26,27 @@ impl RecvBuf {
         self.received += read.len() as u64;
     }
 
+    /// Takes in what was just read; where nothing else is unread it is not copied but swapped in, until
+    /// [`Self::give_back`]. Whether it was.
+    pub fn borrow(&mut self, read: &mut Vec<u8>) -> bool {
+        let swapped = self.is_empty();
+        if swapped {
+            self.received += read.len() as u64;
+            self.start = 0;
+            std::mem::swap(&mut self.bytes, read);
+        } else {
+            self.push(read);
+        }
+        swapped
+    }
+
+    /// Gives back the memory that was borrowed, and keeps a copy of what is still unread.
+    pub fn give_back(&mut self, read: &mut Vec<u8>) {
+        let rest = self.unread().to_vec();
+        self.start = 0;
+        *read = std::mem::replace(&mut self.bytes, rest);
+    }
+
     /// All the bytes that ever arrived.
     pub fn received(&self) -> u64 {
         self.received

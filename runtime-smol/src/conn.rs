@@ -37,7 +37,7 @@ const ROUND_BYTES: usize = 4096;
 
 thread_local! {
     /// Every read of a thread goes through here, so that idle connections hold no buffer.
-    static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into());
+    static READ: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(READ_BYTES));
 }
 
 /// A connection whose panics stay its own.
@@ -152,7 +152,8 @@ impl Connection {
             if (self.flag.take(RAISED) != 0) | mem::take(&mut self.due) {
                 self.todo = self.conn.advance();
             }
-            self.due = self.write() | self.shut_down() | self.read();
+            self.due = self.write() | self.shut_down();
+            let heard = self.read();
             if let Some(how) = self.todo.close {
                 self.closed = how == Close::Quietly;
                 return Poll::Ready(());
@@ -163,7 +164,7 @@ impl Connection {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            if !self.due && !self.is_ready() {
+            if !heard && !self.due && !self.is_ready() {
                 return Poll::Pending;
             }
         }
@@ -216,7 +217,7 @@ impl Connection {
         true
     }
 
-    /// Reads once; whether the machine has to hear of it.
+    /// Reads once, and lets the machine hear what came; whether there is more to do.
     fn read(&mut self) -> bool {
         let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.conn.is_deaf();
         let Some(socket) = self.socket.as_ref().filter(|_| self.todo.read && !may_block) else {
@@ -227,17 +228,29 @@ impl Connection {
             self.input = match &read {
                 Ok(0) => Input::Ended,
                 // After the last edge there is none that would tell of an end that follows.
-                Ok(count) if *count == buffer.len() || self.flag.has(ENDED) => Input::Unknown,
+                Ok(READ_BYTES..) => Input::Unknown,
+                Ok(_) if self.flag.has(ENDED) => Input::Unknown,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => Input::Unknown,
-                // Nobody waits for what a peer says who is deaf.
-                Err(_) if self.conn.is_deaf() => {
-                    self.conn.broke();
-                    return true;
-                }
                 Ok(_) | Err(_) => Input::Drained,
             };
-            self.work += *read.as_ref().unwrap_or(&0);
-            self.conn.heard(read.map(|count| &buffer[..count])) || self.input == Input::Unknown
+            match read {
+                Ok(count @ 1..) => {
+                    self.work += count;
+                    self.todo = self.conn.advance_on(buffer);
+                    self.due = false;
+                    true
+                }
+                // Nobody waits for what a peer says who is deaf.
+                Err(_) if self.conn.is_deaf() && self.input == Input::Drained => {
+                    self.conn.broke();
+                    self.due = true;
+                    true
+                }
+                read => {
+                    self.due |= self.conn.heard(read.map(|_| &[][..]));
+                    self.input == Input::Unknown
+                }
+            }
         })
     }
 

@@ -197,34 +197,42 @@ impl Connection {
     }
 
     fn keep_reading(self: &Arc<Self>, socket: &Socket) {
-        let mut buffer = vec![0; READ_BYTES];
+        let mut buffer = Vec::with_capacity(READ_BYTES);
         loop {
-            let arrived = socket.read(&mut buffer).map(|count| &buffer[..count]);
-            let count = arrived.as_ref().map(|bytes| bytes.len()).ok();
-            if !self.hand_over(arrived) {
+            let read = socket.read(&mut buffer);
+            let count = read.as_ref().ok().copied();
+            if !self.hand_over(read, &mut buffer) {
                 return;
             }
             serve();
             let bytes = match count {
                 Some(0) => return,
-                Some(count) if count == buffer.len() => BULK_BYTES,
+                Some(BULK_BYTES..) => BULK_BYTES,
+                Some(READ_BYTES..) if buffer.capacity() == READ_BYTES => BULK_BYTES,
                 Some(..=SMALL_BYTES) => READ_BYTES,
-                _ => buffer.len(),
+                _ => buffer.capacity(),
             };
-            if bytes != buffer.len() {
-                buffer = vec![0; bytes];
+            if bytes != buffer.capacity() {
+                buffer = Vec::with_capacity(bytes);
             }
         }
     }
 
     /// Hands over what was read once it is wanted, and a failure at once; false if the connection is over.
-    fn hand_over(self: &Arc<Self>, arrived: io::Result<&[u8]>) -> bool {
+    fn hand_over(self: &Arc<Self>, read: io::Result<usize>, bytes: &mut Vec<u8>) -> bool {
         loop {
             // A lock that is poisoned is somebody's who panicked, and who ends the connection.
             let Ok(mut guard) = self.state.lock() else { return false };
             let Some(state) = &mut *guard else { return false };
-            if state.todo.read || arrived.is_err() {
-                let due = state.conn.heard(arrived);
+            if state.todo.read || read.is_err() {
+                let due = match read {
+                    Ok(1..) => {
+                        state.todo = state.conn.advance_on(bytes);
+                        state.shut_down(self.socket.get());
+                        false
+                    }
+                    read => state.conn.heard(read.map(|_| &[][..])),
+                };
                 return self.turn(guard, due);
             }
             state.reader_waits = true;
@@ -370,14 +378,17 @@ pub(crate) fn cut_all(connections: &[Arc<Connection>]) {
 }
 
 impl State {
-    /// Lets the machine run, and shuts the sending side down where that is due.
+    /// Lets the machine run.
     fn advance(&mut self, socket: Option<&Socket>) {
-        loop {
-            self.todo = self.conn.advance();
-            if !self.todo.shutdown {
-                return;
-            }
+        self.todo = self.conn.advance();
+        self.shut_down(socket);
+    }
+
+    /// Shuts the sending side down where that is due.
+    fn shut_down(&mut self, socket: Option<&Socket>) {
+        while self.todo.shutdown {
             self.conn.shut(socket.map_or(Ok(()), Socket::shut_down));
+            self.todo = self.conn.advance();
         }
     }
 }

@@ -106,6 +106,25 @@ impl Conn {
 
     /// Lets the machine make progress, delivers its effects, and says what to do with the socket.
     pub fn advance(&mut self) -> Todo {
+        let todo = self.step();
+        self.io.input.release();
+        todo
+    }
+
+    /// What [`Self::received`] and then [`Self::advance`] do with bytes that were `read`, but most of them are copied
+    /// nowhere. `read` keeps its memory and is left empty.
+    pub fn advance_on(&mut self, read: &mut Vec<u8>) -> Todo {
+        let borrowed = self.io.input.borrow(read);
+        let todo = self.step();
+        if borrowed {
+            self.io.input.give_back(read);
+        }
+        self.io.input.release();
+        read.clear();
+        todo
+    }
+
+    fn step(&mut self) -> Todo {
         let now = self.outside.now();
         let mut todo = Todo::default();
         if let Phase::Open { shut_down } = self.phase {
@@ -140,7 +159,6 @@ impl Conn {
         if !todo.again && !todo.write {
             self.io.output.release();
         }
-        self.io.input.release();
         todo
     }
 
@@ -407,6 +425,42 @@ mod tests {
         conn.advance();
         conn.write_failed();
         assert_eq!(conn.advance().close, Some(Close::Reset), "nothing more is wanted of it");
+    }
+
+    /// Takes whole lines.
+    struct Lines(Arc<Mutex<Vec<Vec<u8>>>>);
+
+    impl Machine for Lines {
+        fn port(&self) -> PortId {
+            PortId { index: 0, generation: 0 }
+        }
+        fn advance(&mut self, _: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+            while let Some(end) = io.input.unread().iter().position(|byte| *byte == b'\n') {
+                self.0.lock().expect("no test panics under this lock").push(io.input.unread()[..end].to_vec());
+                io.input.consume(end + 1);
+            }
+            Ok(Want { read: true, ..Want::default() })
+        }
+        fn lost(&mut self, _: &mut Cx<'_>, _: Lost) {}
+    }
+
+    #[test]
+    fn what_is_read_is_borrowed_and_what_is_left_unread_is_kept() {
+        let text = b"one\ntwo\n\nthree\nand more";
+        for cuts in [1, 2, 3, 5, 9, text.len()] {
+            let lines = Arc::default();
+            let mut conn = Conn::new(Box::new(Lines(Arc::clone(&lines))), Arc::new(Clock::default()));
+            let mut read = Vec::with_capacity(100);
+            let memory = read.as_ptr();
+            for part in text.chunks(cuts) {
+                read.extend_from_slice(part);
+                assert!(conn.advance_on(&mut read).read);
+                assert_eq!((read.as_ptr(), read.len(), read.capacity()), (memory, 0, 100));
+            }
+            let whole: [&[u8]; 4] = [b"one", b"two", b"", b"three"];
+            assert_eq!((&lines.lock().unwrap()[..], conn.held().0), (&whole.map(<[u8]>::to_vec)[..], 8));
+            assert_eq!(conn.io.input.received(), text.len() as u64);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@
 //!     if todo.shutdown  { shut the socket's sending side, then conn.shut(what came of it) }
 //!     if let Some(how) = todo.close { close or reset the socket; drop the Conn }
 //!     if todo.again     { let others run, then go on }
-//!     if todo.read      { read, then conn.heard(what came of it) }
+//!     if todo.read      { read, then conn.advance_on(what came), or conn.heard(that nothing will) }
 //!     otherwise wait: readable (if todo.read), writable (if todo.write), woken, todo.wake_at
 //! }
 //! ```

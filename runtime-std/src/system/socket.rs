@@ -1,13 +1,14 @@
 //! The sockets of connections: how they are set up, used, and let go of.
 
-use std::io::{self, Read as _};
+use std::io;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use gesher_core::drive::Close;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::net::{SendFlags, connect_unspec, send};
+use rustix::buffer::spare_capacity;
+use rustix::net::{RecvFlags, SendFlags, connect_unspec, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 
 /// A peer that is gone without a word is found out after a minute and a half.
@@ -58,12 +59,13 @@ impl AsRawFd for Socket {
 }
 
 impl Socket {
-    /// Reads what is there; it waits for that if the socket blocks.
+    /// Appends what is there, as far as `into` has spare capacity; it waits for that if the socket blocks.
     ///
     /// # Errors
     /// As the system says: `WouldBlock`, `ConnectionReset`.
-    pub fn read(&self, into: &mut [u8]) -> io::Result<usize> {
-        (&self.0).read(into)
+    pub fn read(&self, into: &mut Vec<u8>) -> io::Result<usize> {
+        let (count, _) = recv(&self.0, spare_capacity(into), RecvFlags::empty())?;
+        Ok(count)
     }
 
     /// Writes what fits; never waits.
