@@ -13,7 +13,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -44,7 +43,7 @@ thread_local! {
 pub(crate) struct Contained(Option<Connection>);
 
 impl Contained {
-    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
+    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<Socket>) -> Self {
         Self(Some(Connection::new(world, machine, start)))
     }
 
@@ -110,26 +109,14 @@ enum Input {
 }
 
 impl Connection {
-    fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
+    fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<Socket>) -> Self {
         let (flag, clock) = (Arc::default(), world.carrier().clock);
         let watch = Watch::new(&world.carrier().reactor, Arc::clone(&flag));
         let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&flag), &start);
-        let mut conn = Conn::new(machine, world);
-        let (mut socket, mut dialling) = (None, None);
-        match start {
-            Start::Supervisor => {}
-            Start::Dial(to, timeout) => dialling = Some(dial(to, timeout, clock)),
-            Start::Accepted(stream) => {
-                if stream.set_nonblocking(true).and_then(|()| watch.socket(&stream)).is_err() {
-                    conn.broke();
-                }
-                socket = Some(stream.into());
-            }
-        }
-        Self {
-            conn,
-            socket,
-            dialling,
+        let mut connection = Self {
+            conn: Conn::new(machine, world),
+            socket: None,
+            dialling: None,
             todo: Todo::default(),
             due: true,
             input: Input::Unknown,
@@ -139,7 +126,22 @@ impl Connection {
             flag,
             watch,
             place,
+        };
+        match start {
+            Start::Supervisor => {}
+            Start::Dial(dialling) => connection.dialling = Some(dial(dialling, clock)),
+            Start::Accepted(socket) => connection.take_in(socket),
         }
+        connection
+    }
+
+    /// Goes on with this socket.
+    fn take_in(&mut self, socket: Socket) {
+        self.place.is_connected();
+        if self.watch.socket(&socket).is_err() {
+            self.conn.broke();
+        }
+        self.socket = Some(socket);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -177,11 +179,7 @@ impl Connection {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(socket)) => {
                 self.dialling = None;
-                self.place.is_connected();
-                if self.watch.socket(&socket).is_err() {
-                    self.conn.broke();
-                }
-                self.socket = Some(socket);
+                self.take_in(socket);
                 Poll::Ready(ControlFlow::Continue(()))
             }
             Poll::Ready(Err(why)) => {

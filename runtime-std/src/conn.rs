@@ -12,7 +12,6 @@
 
 use std::io;
 use std::mem;
-use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -90,7 +89,7 @@ impl Flag for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: &Start<TcpStream>) -> Arc<Self> {
+    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: &Start<Socket>) -> Arc<Self> {
         let connection = Arc::new(Self {
             state: Mutex::new(None),
             flags: AtomicU8::new(0),
@@ -112,7 +111,7 @@ impl Connection {
     }
 
     /// Lets it begin, in a thread of its own if it has a socket. Where the system has none left it is over.
-    pub(crate) fn start(self: Arc<Self>, start: Start<TcpStream>, clock: Clock) {
+    pub(crate) fn start(self: Arc<Self>, start: Start<Socket>, clock: Clock) {
         let dialled = match start {
             Start::Supervisor => return self.raise(),
             Start::Dial(..) => true,
@@ -164,12 +163,12 @@ impl Connection {
     }
 
     /// The reader's thread, from the first to the last.
-    fn run(self: &Arc<Self>, start: Start<TcpStream>, clock: Clock) {
+    fn run(self: &Arc<Self>, start: Start<Socket>, clock: Clock) {
         let _ = self.reader.set(thread::current());
         let socket = match start {
             Start::Supervisor => return,
-            Start::Accepted(stream) => stream.into(),
-            Start::Dial(to, timeout) => match dial(self, to, timeout, clock) {
+            Start::Accepted(socket) => socket,
+            Start::Dial(dialling) => match dial(self, dialling, clock) {
                 Some(Ok(socket)) => socket,
                 Some(Err(why)) => return self.finish(|conn| conn.dial_failed(why)),
                 None => return self.cut(),

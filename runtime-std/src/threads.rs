@@ -1,7 +1,6 @@
 //! Connections as threads.
 
 use std::io;
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,7 +10,7 @@ use gesher_core::machine::Machine;
 use gesher_core::time::Now;
 
 use crate::conn::{Connection, cut_all};
-use crate::system::Clock;
+use crate::system::{Clock, Socket};
 use crate::watch::Watch;
 
 /// The stack of every thread. No more than 24 KiB of it were seen in use, 32 with the backtrace of a panic; what is not
@@ -36,13 +35,13 @@ impl Threads {
 
 impl Carrier for Threads {
     type Flag = Connection;
-    type Stream = TcpStream;
+    type Socket = Socket;
 
     fn now(&self) -> Now {
         self.clock.now()
     }
 
-    fn carry(&self, world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) {
+    fn carry(&self, world: Arc<World>, machine: Box<dyn Machine>, start: Start<Socket>) {
         let connection = Connection::new(world, machine, &start);
         // Looked at after its port was opened: so either this sees it, or `cut` does.
         if self.over.load(Ordering::SeqCst) {

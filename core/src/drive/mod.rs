@@ -29,13 +29,14 @@
 
 mod attempts;
 mod conn;
+mod dial;
 mod ending;
 mod flags;
 mod stop;
 mod world;
 
-pub use attempts::{Attempt, Attempts};
 pub use conn::{Close, Conn, Outside, Todo};
+pub use dial::{Answer, DialStep, Dialling, Question};
 pub use ending::{Ending, Next, Options, Stopped};
 pub use flags::Flag;
 pub use stop::StopHandle;

@@ -4,36 +4,36 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use super::conn::{Conn, Outside, deliver};
+use super::dial::Dialling;
 use super::flags::{Flag, Flags};
 use super::stop::StopHandle;
 use crate::event::Event;
-use crate::machine::{Cx, Dial, DialFault, Effects, Endpoint, Machine, PortId, Process};
+use crate::machine::{Cx, Dial, DialFault, Effects, Machine, PortId, Process};
 use crate::time::Now;
 
 /// How a runtime carries connections: by tasks, or by threads.
 pub trait Carrier: Send + Sync + Sized + 'static {
     /// What a connection is woken by.
     type Flag: Flag;
-    /// A socket that was accepted.
-    type Stream;
+    /// What a connection's bytes go through.
+    type Socket;
 
     /// Reads the clocks; the monotonic one begins with the process.
     fn now(&self) -> Now;
 
     /// Runs a machine with a [`Place`] of its own, which is open when this returns; once the run is over, or where
     /// the system does not let it begin, the machine is told so instead.
-    fn carry(&self, world: Arc<World<Self>>, machine: Box<dyn Machine>, start: Start<Self::Stream>);
+    fn carry(&self, world: Arc<World<Self>>, machine: Box<dyn Machine>, start: Start<Self::Socket>);
 }
 
 /// How a connection begins.
 pub enum Start<S> {
     /// Without a socket, for good.
     Supervisor,
-    /// It has to be opened, within a time.
-    Dial(Endpoint, Duration),
+    /// It has to be opened.
+    Dial(Dialling<S>),
     /// It was accepted.
     Accepted(S),
 }
@@ -87,7 +87,7 @@ impl<C: Carrier> World<C> {
 
     /// Takes in a connection that was accepted, if there is room and the process wants it; else closes it. Where room
     /// runs out the process is asked to make some ([`Process::make_room`]).
-    pub fn welcome(&self, stream: C::Stream, from: SocketAddr) {
+    pub fn welcome(&self, socket: C::Socket, from: SocketAddr) {
         // From the last sixteenth on: who comes now, or next, may be a connector.
         if self.flags.count() >= self.connections_max - self.connections_max.div_ceil(16) {
             self.tell(|process, cx| process.make_room(cx));
@@ -100,7 +100,7 @@ impl<C: Carrier> World<C> {
         let process = Arc::clone(&self.process);
         // A panic costs this connection and not those to come.
         if let Ok(Some(machine)) = catch_unwind(AssertUnwindSafe(|| process.accept(from))) {
-            self.carry(machine, Start::Accepted(stream));
+            self.carry(machine, Start::Accepted(socket));
         }
     }
 
@@ -156,7 +156,7 @@ impl<C: Carrier> World<C> {
         self.flags.count() >= self.connections_max
     }
 
-    fn carry(&self, machine: Box<dyn Machine>, start: Start<C::Stream>) {
+    fn carry(&self, machine: Box<dyn Machine>, start: Start<C::Socket>) {
         if let Some(me) = self.me.upgrade() {
             self.carrier.carry(me, machine, start);
         }
@@ -175,7 +175,10 @@ impl<C: Carrier> Outside for World<C> {
     fn dial(&self, to: Dial) {
         match self.me.upgrade() {
             Some(me) if self.is_full() => Conn::could_not_open(to.machine, me, DialFault::Unreachable),
-            _ => self.carry(to.machine, Start::Dial(to.to, to.timeout)),
+            _ => {
+                let dialling = Dialling::new(to.to, self.now().mono + to.timeout);
+                self.carry(to.machine, Start::Dial(dialling));
+            }
         }
     }
 
@@ -200,7 +203,7 @@ enum Role {
 
 impl<C: Carrier> Place<C> {
     /// Opens the port of a machine, which is woken by `flag` from now on.
-    pub fn new(world: Arc<World<C>>, port: PortId, flag: Arc<C::Flag>, start: &Start<C::Stream>) -> Self {
+    pub fn new(world: Arc<World<C>>, port: PortId, flag: Arc<C::Flag>, start: &Start<C::Socket>) -> Self {
         world.flags.open(port, flag);
         let mut place = Self { world, port, role: Role::Dialling };
         match start {

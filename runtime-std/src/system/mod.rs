@@ -2,17 +2,17 @@
 //! and addresses, signals, clocks, random bytes, descriptors. `gesher-runtime-smol` builds on it too.
 
 mod clock;
-mod dial;
 mod listen;
 mod process;
+mod resolve;
 mod service;
 mod signals;
 mod socket;
 
 pub use clock::Clock;
-pub use dial::{fault_of, resolve, without_resolver};
 pub use listen::{ACCEPT_PAUSE, Listener, bind, bind_everywhere, next_may_be_well};
 pub use process::{raise_descriptor_limit, seed};
+pub use resolve::resolve;
 pub use service::Service;
 pub use signals::Signals;
 pub use socket::{Socket, connected, prepare};
