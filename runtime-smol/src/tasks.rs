@@ -3,6 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use gesher_core::drive::{self, Carrier, Start};
+use gesher_core::limits;
 use gesher_core::machine::Machine;
 use gesher_core::time::Now;
 use gesher_runtime_std::system::{Clock, Socket};
@@ -26,6 +27,7 @@ pub(crate) struct Tasks {
 impl Carrier for Tasks {
     type Flag = Flag;
     type Socket = Socket;
+    const CONNECTIONS_MAX: usize = limits::CONNECTIONS_MAX as usize;
 
     fn now(&self) -> Now {
         self.clock.now()
@@ -37,4 +39,7 @@ impl Carrier for Tasks {
             executor.spawn(connection).detach();
         }
     }
+
+    /// Connections end with their executor, and so with the run.
+    fn cut(&self, _: &World) {}
 }

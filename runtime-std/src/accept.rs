@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::system::{ACCEPT_PAUSE, Listener, next_may_be_well};
-use crate::threads::{World, spawn};
+use crate::system::{ACCEPT_PAUSE, Listener, next_may_be_well, spawn};
+use crate::threads::World;
 
 /// Connecting to a listener of our own takes no time.
 const KNOCK: Duration = Duration::from_secs(1);

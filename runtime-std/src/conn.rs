@@ -24,8 +24,8 @@ use gesher_core::machine::{DialFault, Machine};
 
 use crate::dial::dial;
 use crate::serve::{later, serve, serving};
-use crate::system::{Clock, Socket};
-use crate::threads::{Threads, World, spawn};
+use crate::system::{Clock, Socket, spawn};
+use crate::threads::{Threads, World};
 use crate::wait::lock;
 use crate::watch::Watch;
 

@@ -15,8 +15,7 @@ use gesher_core::machine::DialFault;
 use socket2::{Domain, SockAddr, Type};
 
 use crate::conn::Connection;
-use crate::system::{Clock, Socket, connected, resolve};
-use crate::threads::spawn;
+use crate::system::{Clock, Socket, connected, resolve, spawn};
 use crate::wait::lock;
 
 type Answers = Arc<Mutex<Vec<Result<Answer<Socket>, DialFault>>>>;

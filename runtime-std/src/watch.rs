@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use crate::conn::Connection;
 use crate::serve::{serve, serving};
-use crate::threads;
+use crate::system::spawn;
 use crate::wait::{lock, wait};
 
 #[derive(Default)]
@@ -87,7 +87,7 @@ impl Watching {
     pub(crate) fn start() -> io::Result<Self> {
         let watch = Arc::<Watch>::default();
         let keeper = Arc::clone(&watch);
-        let thread = Some(threads::spawn("watch", move || serving(|| keeper.keep()))?);
+        let thread = Some(spawn("watch", move || serving(|| keeper.keep()))?);
         Ok(Self { watch, thread })
     }
 }

@@ -20,7 +20,7 @@
 //! What the connections of a process share is its [`World`]. The runtime gives it a [`Carrier`], which reads the clocks
 //! and carries connections by tasks or by threads:
 //! ```text
-//! run: asks Ending what to do next: drain a process, wait, or stop
+//! Run::start, then ask Run::next what to do: close listeners, wait, or stop
 //!   a socket was accepted ─▶ World::welcome ─▶ ┐
 //!   World::start, the supervisor ────────────▶ ├─▶ Carrier::carry: a task, or threads, with a Place
 //!   Effects::dials ──────────────────────────▶ ┘
@@ -30,14 +30,14 @@
 mod attempts;
 mod conn;
 mod dial;
-mod ending;
 mod flags;
+mod run;
 mod stop;
 mod world;
 
 pub use conn::{Close, Conn, Outside, Todo};
 pub use dial::{Answer, DialStep, Dialling, Question};
-pub use ending::{Ending, Next, Options, Stopped};
 pub use flags::Flag;
+pub use run::{Next, Options, Run, Service, Stopped};
 pub use stop::StopHandle;
 pub use world::{Carrier, Place, Start, World};

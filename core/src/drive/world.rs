@@ -20,12 +20,18 @@ pub trait Carrier: Send + Sync + Sized + 'static {
     /// What a connection's bytes go through.
     type Socket;
 
+    /// How many connections a process may have where [`super::Options::connections_max`] does not say.
+    const CONNECTIONS_MAX: usize;
+
     /// Reads the clocks; the monotonic one begins with the process.
     fn now(&self) -> Now;
 
     /// Runs a machine with a [`Place`] of its own, which is open when this returns; once the run is over, or where
     /// the system does not let it begin, the machine is told so instead.
     fn carry(&self, world: Arc<World<Self>>, machine: Box<dyn Machine>, start: Start<Self::Socket>);
+
+    /// The run is over: ends the connections of `world`, and every one that it still opens.
+    fn cut(&self, world: &World<Self>);
 }
 
 /// How a connection begins.
