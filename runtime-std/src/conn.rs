@@ -25,8 +25,7 @@ use gesher_core::machine::{DialFault, Machine};
 use crate::dial::dial;
 use crate::serve::{later, serve, serving};
 use crate::system::{Clock, Socket, spawn};
-use crate::threads::{Threads, World};
-use crate::wait::lock;
+use crate::threads::{Threads, World, lock};
 use crate::watch::Watch;
 
 /// What one read takes at most, and what is read ahead.

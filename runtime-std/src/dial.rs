@@ -16,7 +16,7 @@ use socket2::{Domain, SockAddr, Type};
 
 use crate::conn::Connection;
 use crate::system::{Clock, Socket, connected, resolve, spawn};
-use crate::wait::lock;
+use crate::threads::lock;
 
 type Answers = Arc<Mutex<Vec<Result<Answer<Socket>, DialFault>>>>;
 

@@ -54,7 +54,6 @@ mod run;
 mod serve;
 pub mod system;
 mod threads;
-mod wait;
 mod watch;
 
 pub use gesher_core::drive::{Options, StopHandle, Stopped};

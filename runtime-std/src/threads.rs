@@ -1,7 +1,7 @@
 //! Connections as threads.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gesher_core::drive::{self, Carrier, Start};
 use gesher_core::machine::Machine;
@@ -55,4 +55,9 @@ impl Carrier for Threads {
         self.over.store(true, Ordering::SeqCst);
         cut_all(&world.flags());
     }
+}
+
+/// No lock here guards what a panic could leave half done, so one that a panic poisoned is taken over.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
