@@ -146,7 +146,7 @@ impl Connection {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.flag.register(cx.waker());
-        if self.dialling.is_some() && ready!(self.poll_dial(cx)).is_break() {
+        if ready!(self.poll_dial(cx)).is_break() {
             return Poll::Ready(());
         }
         self.work = 0;
@@ -195,14 +195,13 @@ impl Connection {
             return false;
         }
         let output = self.conn.output();
+        let offered = output.len();
         // A supervisor's output is gone.
-        let written = self.socket.as_ref().map_or(Ok(output.len()), |socket| socket.write(output));
+        let written = self.socket.as_ref().map_or(Ok(offered), |socket| socket.write(output));
         self.work += *written.as_ref().unwrap_or(&0);
-        self.writable = match &written {
-            Ok(count) => *count == output.len(),
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        };
-        self.conn.wrote(written) || self.writable
+        let wrote = self.conn.wrote(offered, written);
+        self.writable = !wrote.full;
+        wrote.news || self.writable
     }
 
     /// Shuts the sending side if that is due; whether the machine has to hear of it.

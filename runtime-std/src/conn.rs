@@ -111,11 +111,10 @@ impl Connection {
 
     /// Lets it begin, in a thread of its own if it has a socket. Where the system has none left it is over.
     pub(crate) fn start(self: Arc<Self>, start: Start<Socket>, clock: Clock) {
-        let dialled = match start {
-            Start::Supervisor => return self.raise(),
-            Start::Dial(..) => true,
-            Start::Accepted(_) => false,
-        };
+        if matches!(start, Start::Supervisor) {
+            return self.raise();
+        }
+        let dialled = matches!(start, Start::Dial(_));
         let reader = Arc::clone(&self);
         if spawn("reader", move || serving(|| reader.contained(|| reader.run(start, clock)))).is_err() {
             self.finish(|conn| {
@@ -288,12 +287,9 @@ impl Connection {
             let Ok(again) = self.state.lock() else { return false };
             guard = again;
             let Some(state) = &mut *guard else { return false };
-            full = match &written {
-                Ok(count) => *count < chunk.len(),
-                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            };
+            let wrote = state.conn.wrote(chunk.len(), written);
+            (due, full) = (wrote.news, wrote.full);
             state.output = if full { Output::Full } else { Output::Open };
-            due = state.conn.wrote(written);
         }
         let Some(state) = &mut *guard else { return false };
         self.keep_deadline(state);

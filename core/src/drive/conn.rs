@@ -75,6 +75,15 @@ pub struct Todo {
     pub close: Option<Close>,
 }
 
+/// What a write means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wrote {
+    /// The machine has to hear of it.
+    pub news: bool,
+    /// The socket has no room for more.
+    pub full: bool,
+}
+
 impl Conn {
     /// Puts a machine on a connection that just opened.
     pub fn new(machine: Box<dyn Machine>, outside: Arc<dyn Outside>) -> Self {
@@ -181,14 +190,21 @@ impl Conn {
         true
     }
 
-    /// What came of a write of the output; whether the machine has to hear of it.
-    pub fn wrote(&mut self, written: io::Result<usize>) -> bool {
+    /// What came of a write that offered so many bytes of the output.
+    pub fn wrote(&mut self, offered: usize, written: io::Result<usize>) -> Wrote {
         match written {
-            Ok(count) => self.sent(count),
-            Err(error) if is_nothing(&error) => return false,
-            Err(_) => self.write_failed(),
+            Ok(count) => {
+                self.sent(count);
+                Wrote { news: true, full: count < offered }
+            }
+            Err(error) if is_nothing(&error) => {
+                Wrote { news: false, full: error.kind() == io::ErrorKind::WouldBlock }
+            }
+            Err(_) => {
+                self.write_failed();
+                Wrote { news: true, full: false }
+            }
         }
-        true
     }
 
     /// What came of shutting the socket's sending side.
@@ -413,12 +429,16 @@ mod tests {
     fn what_came_of_a_read_or_a_write_is_news_unless_it_is_nothing() {
         let (mut conn, ..) = ending(End::HalfClose);
         assert!(conn.advance().write);
-        for nothing in [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted] {
-            assert!(!conn.wrote(Err(nothing.into())) && !conn.heard(Err(nothing.into())));
+        for (nothing, full) in [(io::ErrorKind::WouldBlock, true), (io::ErrorKind::Interrupted, false)] {
+            assert_eq!(conn.wrote(8, Err(nothing.into())), Wrote { news: false, full });
+            assert!(!conn.heard(Err(nothing.into())));
         }
-        assert_eq!((conn.wrote(Ok(7)), conn.output()), (true, &b"l"[..]));
+        assert_eq!(conn.wrote(8, Ok(3)), Wrote { news: true, full: true });
+        assert_eq!(conn.wrote(4, Ok(4)), Wrote { news: true, full: false }, "all that was offered");
+        assert_eq!(conn.output(), b"l");
         assert!(conn.heard(Ok(b"news")) && conn.held().0 == 4);
-        assert!(conn.wrote(Err(io::ErrorKind::BrokenPipe.into())) && conn.is_deaf());
+        assert_eq!(conn.wrote(1, Err(io::ErrorKind::BrokenPipe.into())), Wrote { news: true, full: false });
+        assert!(conn.is_deaf());
         assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() }, "a deaf peer is still heard");
         assert!(conn.heard(Ok(&[])));
         assert_eq!(conn.advance().close, Some(Close::Reset));

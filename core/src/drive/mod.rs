@@ -35,7 +35,7 @@ mod run;
 mod stop;
 mod world;
 
-pub use conn::{Close, Conn, Outside, Todo};
+pub use conn::{Close, Conn, Outside, Todo, Wrote};
 pub use dial::{Answer, DialStep, Dialling, Question};
 pub use flags::Flag;
 pub use run::{Next, Options, Run, Service, Stopped};
