@@ -85,7 +85,8 @@ struct Connection {
     todo: Todo,
     /// The machine has to hear of something.
     due: bool,
-    input: Input,
+    /// Reading is not known to block; an edge tells of more.
+    readable: bool,
     /// Writing is not known to block.
     writable: bool,
     /// It ended in good order.
@@ -95,17 +96,6 @@ struct Connection {
     flag: Arc<Flag>,
     watch: Watch,
     place: Place<Tasks>,
-}
-
-/// What is known of the input in the kernel.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Input {
-    /// There may be something: bytes, an end, or an error.
-    Unknown,
-    /// All was read; an edge tells of more.
-    Drained,
-    /// The peer sends no more.
-    Ended,
 }
 
 impl Connection {
@@ -119,7 +109,7 @@ impl Connection {
             dialling: None,
             todo: Todo::default(),
             due: true,
-            input: Input::Unknown,
+            readable: true,
             writable: true,
             closed: false,
             work: 0,
@@ -215,26 +205,17 @@ impl Connection {
 
     /// Reads once; whether the machine has to hear of it.
     fn read(&mut self) -> bool {
-        let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.conn.is_deaf();
-        let Some(socket) = self.socket.as_ref().filter(|_| self.todo.read && !may_block) else {
-            return false;
-        };
+        let wanted = self.todo.read && (self.readable || self.conn.is_deaf());
+        let Some(socket) = self.socket.as_ref().filter(|_| wanted) else { return false };
         READ.with_borrow_mut(|buffer| {
             let read = socket.read(buffer);
-            self.input = match &read {
-                Ok(0) => Input::Ended,
+            self.readable = match &read {
                 // After the last edge there is none that would tell of an end that follows.
-                Ok(count) if *count == buffer.len() || self.flag.has(ENDED) => Input::Unknown,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => Input::Unknown,
-                // Nobody waits for what a peer says who is deaf.
-                Err(_) if self.conn.is_deaf() => {
-                    self.conn.broke();
-                    return true;
-                }
-                Ok(_) | Err(_) => Input::Drained,
+                Ok(count) => *count == buffer.len() || self.flag.has(ENDED),
+                Err(error) => error.kind() == io::ErrorKind::Interrupted,
             };
             self.work += *read.as_ref().unwrap_or(&0);
-            self.conn.heard(read.map(|count| &buffer[..count])) || self.input == Input::Unknown
+            self.conn.heard(read.map(|count| &buffer[..count])) || self.readable
         })
     }
 
@@ -246,11 +227,9 @@ impl Connection {
             self.watch.wake_at(at);
         }
         let edges = self.flag.take(READABLE | WRITABLE | BROKEN);
-        if edges & READABLE != 0 && self.input == Input::Drained {
-            self.input = Input::Unknown;
-        }
+        self.readable |= edges & READABLE != 0;
         self.writable |= edges & WRITABLE != 0;
-        let readable = self.todo.read && self.input == Input::Unknown;
+        let readable = self.todo.read && self.readable;
         let writable = self.todo.write && self.writable;
         if edges & BROKEN != 0 && !readable && self.socket.as_ref().is_some_and(Socket::is_broken) {
             self.conn.broke();

@@ -184,7 +184,8 @@ impl Conn {
         match read {
             Ok([]) => self.ended(),
             Ok(bytes) => self.received(bytes),
-            Err(error) if is_nothing(&error) => return false,
+            // Nobody waits for what a peer says who is deaf.
+            Err(error) if is_nothing(&error) && !(self.deaf && would_block(&error)) => return false,
             Err(_) => self.broke(),
         }
         true
@@ -197,9 +198,7 @@ impl Conn {
                 self.sent(count);
                 Wrote { news: true, full: count < offered }
             }
-            Err(error) if is_nothing(&error) => {
-                Wrote { news: false, full: error.kind() == io::ErrorKind::WouldBlock }
-            }
+            Err(error) if is_nothing(&error) => Wrote { news: false, full: would_block(&error) },
             Err(_) => {
                 self.write_failed();
                 Wrote { news: true, full: false }
@@ -226,7 +225,7 @@ impl Conn {
         self.deaf = true;
     }
 
-    /// Whether writing failed. A runtime that does not block reads what there is, and then says that it broke.
+    /// Whether writing failed. A runtime that does not block reads what there is; once that would block it is over.
     pub fn is_deaf(&self) -> bool {
         self.deaf
     }
@@ -279,7 +278,11 @@ impl Conn {
 
 /// Nothing happened: the socket would block, or a signal came in between.
 fn is_nothing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    would_block(error) || error.kind() == io::ErrorKind::Interrupted
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Carries effects out: dials first, so that a port exists before it is woken.
@@ -440,7 +443,8 @@ mod tests {
         assert_eq!(conn.wrote(1, Err(io::ErrorKind::BrokenPipe.into())), Wrote { news: true, full: false });
         assert!(conn.is_deaf());
         assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() }, "a deaf peer is still heard");
-        assert!(conn.heard(Ok(&[])));
+        assert!(!conn.heard(Err(io::ErrorKind::Interrupted.into())));
+        assert!(conn.heard(Err(io::ErrorKind::WouldBlock.into())), "nobody waits for a deaf peer");
         assert_eq!(conn.advance().close, Some(Close::Reset));
 
         let (mut conn, ..) = ending(End::HalfClose);
