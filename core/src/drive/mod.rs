@@ -22,7 +22,7 @@
 //! ```text
 //! Run::start, then ask Run::next what to do: close listeners, wait, or stop
 //!   a socket was accepted ─▶ World::welcome ─▶ ┐
-//!   World::start, the supervisor ────────────▶ ├─▶ Carrier::carry: a task, or threads, with a Place
+//!   Run::start, a supervisor ────────────────▶ ├─▶ Carrier::carry: a task, or threads, with a Place
 //!   Effects::dials ──────────────────────────▶ ┘
 //!   Effects::wakes ─▶ Flag::raise, on any thread
 //! ```

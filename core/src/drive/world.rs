@@ -85,7 +85,7 @@ impl<C: Carrier> World<C> {
     }
 
     /// Starts the process's supervisor, if it has one.
-    pub fn start(&self) {
+    pub(super) fn start(&self) {
         if let Some(machine) = Arc::clone(&self.process).supervisor() {
             self.carry(machine, Start::Supervisor);
         }
@@ -111,24 +111,24 @@ impl<C: Carrier> World<C> {
     }
 
     /// Tells the process to start nothing new; once.
-    pub fn drain(&self) {
+    pub(super) fn drain(&self) {
         if !self.draining.swap(true, Ordering::AcqRel) {
             self.tell(|process, cx| process.drain(cx));
         }
     }
 
     /// Whether the process was told to start nothing new.
-    pub fn is_draining(&self) -> bool {
+    pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
     /// Whether the process is over because its supervisor ended.
-    pub fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.supervisor_ended.load(Ordering::Acquire)
     }
 
     /// Whether nothing is left: no connection, no dial, no supervisor.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.flags.count() == 0
     }
 
@@ -138,7 +138,7 @@ impl<C: Carrier> World<C> {
     }
 
     /// Lets every connection look again at what it waits for.
-    pub fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         self.flags.all().iter().for_each(Flag::raise);
     }
 
