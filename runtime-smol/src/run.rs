@@ -16,7 +16,7 @@ use crate::tasks::Tasks;
 /// is open finishes, and what has not after [`Options::drain`] is cut.
 ///
 /// # Errors
-/// If the system does not let it begin: no descriptors, no signals.
+/// If the system does not let it begin: no descriptors, no signals, no thread that waits for them.
 pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     raise_descriptor_limit();
     let executor = Arc::new(Executor::new());
