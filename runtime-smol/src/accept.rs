@@ -40,7 +40,11 @@ impl Accepting {
         loop {
             for _ in 0..BURST {
                 match self.listener.accept() {
-                    Ok((stream, from)) => self.world.welcome(stream, from),
+                    Ok((stream, from)) => {
+                        if stream.set_nonblocking(true).is_ok() {
+                            self.world.welcome(stream.into(), from);
+                        }
+                    }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         self.watch.wait(READABLE).await;
                     }

@@ -13,7 +13,6 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::net::TcpStream;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -44,7 +43,7 @@ thread_local! {
 pub(crate) struct Contained(Option<Connection>);
 
 impl Contained {
-    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
+    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<Socket>) -> Self {
         Self(Some(Connection::new(world, machine, start)))
     }
 
@@ -86,7 +85,8 @@ struct Connection {
     todo: Todo,
     /// The machine has to hear of something.
     due: bool,
-    input: Input,
+    /// Reading is not known to block; an edge tells of more.
+    readable: bool,
     /// Writing is not known to block.
     writable: bool,
     /// It ended in good order.
@@ -98,53 +98,45 @@ struct Connection {
     place: Place<Tasks>,
 }
 
-/// What is known of the input in the kernel.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Input {
-    /// There may be something: bytes, an end, or an error.
-    Unknown,
-    /// All was read; an edge tells of more.
-    Drained,
-    /// The peer sends no more.
-    Ended,
-}
-
 impl Connection {
-    fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) -> Self {
+    fn new(world: Arc<World>, machine: Box<dyn Machine>, start: Start<Socket>) -> Self {
         let (flag, clock) = (Arc::default(), world.carrier().clock);
         let watch = Watch::new(&world.carrier().reactor, Arc::clone(&flag));
         let place = Place::new(Arc::clone(&world), machine.port(), Arc::clone(&flag), &start);
-        let mut conn = Conn::new(machine, world);
-        let (mut socket, mut dialling) = (None, None);
-        match start {
-            Start::Supervisor => {}
-            Start::Dial(to, timeout) => dialling = Some(dial(to, timeout, clock)),
-            Start::Accepted(stream) => {
-                if stream.set_nonblocking(true).and_then(|()| watch.socket(&stream)).is_err() {
-                    conn.broke();
-                }
-                socket = Some(stream.into());
-            }
-        }
-        Self {
-            conn,
-            socket,
-            dialling,
+        let mut connection = Self {
+            conn: Conn::new(machine, world),
+            socket: None,
+            dialling: None,
             todo: Todo::default(),
             due: true,
-            input: Input::Unknown,
+            readable: true,
             writable: true,
             closed: false,
             work: 0,
             flag,
             watch,
             place,
+        };
+        match start {
+            Start::Supervisor => {}
+            Start::Dial(dialling) => connection.dialling = Some(dial(dialling, clock)),
+            Start::Accepted(socket) => connection.take_in(socket),
         }
+        connection
+    }
+
+    /// Goes on with this socket.
+    fn take_in(&mut self, socket: Socket) {
+        self.place.is_connected();
+        if self.watch.socket(&socket).is_err() {
+            self.conn.broke();
+        }
+        self.socket = Some(socket);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.flag.register(cx.waker());
-        if self.dialling.is_some() && ready!(self.poll_dial(cx)).is_break() {
+        if ready!(self.poll_dial(cx)).is_break() {
             return Poll::Ready(());
         }
         self.work = 0;
@@ -178,11 +170,7 @@ impl Connection {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(socket)) => {
                 self.dialling = None;
-                self.place.is_connected();
-                if self.watch.socket(&socket).is_err() {
-                    self.conn.broke();
-                }
-                self.socket = Some(socket);
+                self.take_in(socket);
                 Poll::Ready(ControlFlow::Continue(()))
             }
             Poll::Ready(Err(why)) => {
@@ -198,14 +186,13 @@ impl Connection {
             return false;
         }
         let output = self.conn.output();
+        let offered = output.len();
         // A supervisor's output is gone.
-        let written = self.socket.as_ref().map_or(Ok(output.len()), |socket| socket.write(output));
+        let written = self.socket.as_ref().map_or(Ok(offered), |socket| socket.write(output));
         self.work += *written.as_ref().unwrap_or(&0);
-        self.writable = match &written {
-            Ok(count) => *count == output.len(),
-            Err(error) => error.kind() != io::ErrorKind::WouldBlock,
-        };
-        self.conn.wrote(written) || self.writable
+        let wrote = self.conn.wrote(offered, written);
+        self.writable = !wrote.full;
+        wrote.news || self.writable
     }
 
     /// Shuts the sending side if that is due; whether the machine has to hear of it.
@@ -219,38 +206,21 @@ impl Connection {
 
     /// Reads once, and lets the machine hear what came; whether there is more to do.
     fn read(&mut self) -> bool {
-        let may_block = matches!(self.input, Input::Drained | Input::Ended) && !self.conn.is_deaf();
-        let Some(socket) = self.socket.as_ref().filter(|_| self.todo.read && !may_block) else {
-            return false;
-        };
+        let wanted = self.todo.read && (self.readable || self.conn.is_deaf());
+        let Some(socket) = self.socket.as_ref().filter(|_| wanted) else { return false };
         READ.with_borrow_mut(|buffer| {
             let read = socket.read(buffer);
-            self.input = match &read {
-                Ok(0) => Input::Ended,
+            self.readable = match &read {
                 // After the last edge there is none that would tell of an end that follows.
-                Ok(READ_BYTES..) => Input::Unknown,
-                Ok(_) if self.flag.has(ENDED) => Input::Unknown,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => Input::Unknown,
-                Ok(_) | Err(_) => Input::Drained,
+                Ok(count) => *count == READ_BYTES || self.flag.has(ENDED),
+                Err(error) => error.kind() == io::ErrorKind::Interrupted,
             };
-            match read {
-                Ok(count @ 1..) => {
-                    self.work += count;
-                    self.todo = self.conn.advance_on(buffer);
-                    self.due = false;
-                    true
-                }
-                // Nobody waits for what a peer says who is deaf.
-                Err(_) if self.conn.is_deaf() && self.input == Input::Drained => {
-                    self.conn.broke();
-                    self.due = true;
-                    true
-                }
-                read => {
-                    self.due |= self.conn.heard(read.map(|_| &[][..]));
-                    self.input == Input::Unknown
-                }
-            }
+            self.work += *read.as_ref().unwrap_or(&0);
+            let Some(todo) = self.conn.heard(read, buffer) else { return self.readable };
+            self.todo = todo;
+            // It has heard of what was written as well.
+            self.due = false;
+            true
         })
     }
 
@@ -262,11 +232,9 @@ impl Connection {
             self.watch.wake_at(at);
         }
         let edges = self.flag.take(READABLE | WRITABLE | BROKEN);
-        if edges & READABLE != 0 && self.input == Input::Drained {
-            self.input = Input::Unknown;
-        }
+        self.readable |= edges & READABLE != 0;
         self.writable |= edges & WRITABLE != 0;
-        let readable = self.todo.read && self.input == Input::Unknown;
+        let readable = self.todo.read && self.readable;
         let writable = self.todo.write && self.writable;
         if edges & BROKEN != 0 && !readable && self.socket.as_ref().is_some_and(Socket::is_broken) {
             self.conn.broke();

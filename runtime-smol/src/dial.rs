@@ -5,106 +5,73 @@ use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use async_io::{Async, Timer};
-use gesher_core::drive::{Attempt, Attempts};
-use gesher_core::machine::{DialFault, Endpoint};
-use gesher_runtime_std::system::{Clock, Socket, connected, fault_of, resolve, without_resolver};
-use smol::future;
+use gesher_core::drive::{self, Answer, DialStep, Question};
+use gesher_core::machine::DialFault;
+use gesher_runtime_std::system::{Clock, Socket, connected, resolve};
 
 /// A unix socket whose backlog is full says so at once instead of letting us wait; so we ask again after this.
 const UNIX_BACKLOG_WAIT: Duration = Duration::from_millis(10);
 
 /// A connection on its way.
-pub(crate) type Dialling = Pin<Box<dyn Future<Output = Result<Socket, DialFault>> + Send>>;
+pub(crate) type Dialling = Pending<Result<Socket, DialFault>>;
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<Async<TcpStream>>> + Send>>;
+type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Opens a connection to `to` within `timeout`, resolving included.
-pub(crate) fn dial(to: Endpoint, timeout: Duration, clock: Clock) -> Dialling {
-    Box::pin(future::or(open(to, clock), async move {
-        Timer::after(timeout).await;
-        Err(DialFault::TimedOut)
-    }))
-}
-
-async fn open(to: Endpoint, clock: Clock) -> Result<Socket, DialFault> {
-    match to {
-        Endpoint::Tcp { host, port } => {
-            first_to_answer(addresses(host, port).await?, clock).await.and_then(released)
-        }
-        Endpoint::Unix { path } => open_unix(&path).await.and_then(released),
-    }
-}
-
-/// Takes a socket out of the reactor that waited for it to be connected.
-fn released<S: Into<Socket>>(socket: Async<S>) -> Result<Socket, DialFault> {
-    socket.into_inner().map(Into::into).map_err(|error| fault_of(&error))
-}
-
-async fn addresses(host: String, port: u16) -> Result<Vec<SocketAddr>, DialFault> {
-    match without_resolver(&host, port) {
-        Some(addresses) => Ok(addresses),
-        None => smol::unblock(move || resolve(&host, port)).await,
-    }
-}
-
-async fn first_to_answer(addresses: Vec<SocketAddr>, clock: Clock) -> Result<Async<TcpStream>, DialFault> {
-    let mut attempts = Attempts::new(addresses);
-    let mut under_way = Vec::<Connecting>::new();
-    let mut head_start = Timer::never();
-    poll_fn(|cx| {
-        let mut answer = None;
-        under_way.retain_mut(|connecting| match connecting.as_mut().poll(cx) {
-            Poll::Ready(Ok(socket)) => {
-                answer = Some(socket);
-                false
-            }
-            Poll::Ready(Err(error)) => {
-                attempts.failed(fault_of(&error));
-                false
-            }
-            Poll::Pending => true,
-        });
-        if let Some(socket) = answer {
-            return Poll::Ready(Ok(socket));
-        }
-        match attempts.next(clock.now().mono) {
-            Attempt::Failed(why) => return Poll::Ready(Err(why)),
-            Attempt::Connect(address) => {
-                under_way.push(Box::pin(connect(address)));
-                cx.waker().wake_by_ref();
-            }
-            Attempt::Wait(until) => {
-                head_start =
-                    until.and_then(|until| clock.instant(until)).map_or_else(Timer::never, Timer::at);
-                if Pin::new(&mut head_start).poll(cx).is_ready() {
-                    cx.waker().wake_by_ref();
+/// Asks what `dialling` wants to know, all at once, until that is over.
+pub(crate) fn dial(mut dialling: drive::Dialling<Socket>, clock: Clock) -> Dialling {
+    let mut under_way = Vec::<Pending<Result<Answer<Socket>, DialFault>>>::new();
+    let mut timer = None;
+    Box::pin(poll_fn(move |cx| {
+        loop {
+            under_way.retain_mut(|asked| match asked.as_mut().poll(cx) {
+                Poll::Ready(answer) => {
+                    dialling.answered(answer);
+                    false
+                }
+                Poll::Pending => true,
+            });
+            match dialling.next(clock.now().mono) {
+                DialStep::Over(result) => return Poll::Ready(result),
+                DialStep::Ask(question, _) => under_way.push(Box::pin(answer(question))),
+                DialStep::Wait(until) => {
+                    let timer = timer.insert(clock.instant(until).map_or_else(Timer::never, Timer::at));
+                    ready!(Pin::new(timer).poll(cx));
                 }
             }
         }
-        Poll::Pending
+    }))
+}
+
+async fn answer(question: Question) -> Result<Answer<Socket>, DialFault> {
+    Ok(match question {
+        Question::Resolve { host, port } => {
+            Answer::Addresses(smol::unblock(move || resolve(&host, port)).await?)
+        }
+        Question::Connect(address) => Answer::Socket(connect(address).await?),
+        Question::ConnectUnix(path) => Answer::Socket(connect_unix(&path).await?),
     })
-    .await
 }
 
-async fn connect(address: SocketAddr) -> io::Result<Async<TcpStream>> {
-    let socket = Async::<TcpStream>::connect(address).await?;
-    connected(socket.get_ref())?;
-    Ok(socket)
+/// Takes the socket out of the reactor that waited for it to be connected.
+async fn connect(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Async::<TcpStream>::connect(address).await?.into_inner()?;
+    connected(&socket)?;
+    Ok(socket.into())
 }
 
-async fn open_unix(path: &str) -> Result<Async<UnixStream>, DialFault> {
+/// The same of a unix socket.
+async fn connect_unix(path: &str) -> io::Result<Socket> {
     loop {
         match Async::<UnixStream>::connect(path).await {
-            Ok(socket) => return Ok(socket),
             // async-io takes "try again" for "under way" and then finds no peer.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
                 Timer::after(UNIX_BACKLOG_WAIT).await;
             }
-            Err(error) => return Err(fault_of(&error)),
+            socket => return Ok(socket?.into_inner()?.into()),
         }
     }
 }
@@ -113,6 +80,7 @@ async fn open_unix(path: &str) -> Result<Async<UnixStream>, DialFault> {
 mod tests {
     use std::net::{Ipv4Addr, TcpListener};
 
+    use gesher_core::machine::Endpoint;
     use socket2::{Domain, Type};
 
     use super::*;
@@ -138,8 +106,12 @@ mod tests {
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let answers = listener.local_addr().unwrap();
-        let socket =
-            smol::block_on(first_to_answer(vec![refuses, says_nothing, answers], Clock::start())).unwrap();
-        assert_eq!(socket.get_ref().peer_addr().unwrap(), answers);
+        let clock = Clock::start();
+        let to = Endpoint::Tcp { host: "app.example".into(), port: 80 };
+        let mut dialling = drive::Dialling::new(to, clock.now().mono + Duration::from_secs(60));
+        assert!(matches!(dialling.next(clock.now().mono), DialStep::Ask(Question::Resolve { .. }, _)));
+        dialling.answered(Ok(Answer::Addresses(vec![refuses, says_nothing, answers])));
+        smol::block_on(dial(dialling, clock)).unwrap();
+        assert!(listener.accept().is_ok());
     }
 }

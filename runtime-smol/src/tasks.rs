@@ -1,12 +1,12 @@
 //! Connections as tasks.
 
-use std::net::TcpStream;
 use std::sync::{Arc, Weak};
 
 use gesher_core::drive::{self, Carrier, Start};
+use gesher_core::limits;
 use gesher_core::machine::Machine;
 use gesher_core::time::Now;
-use gesher_runtime_std::system::Clock;
+use gesher_runtime_std::system::{Clock, Socket};
 use smol::Executor;
 
 use crate::conn::Contained;
@@ -26,16 +26,20 @@ pub(crate) struct Tasks {
 
 impl Carrier for Tasks {
     type Flag = Flag;
-    type Stream = TcpStream;
+    type Socket = Socket;
+    const CONNECTIONS_MAX: usize = limits::CONNECTIONS_MAX as usize;
 
     fn now(&self) -> Now {
         self.clock.now()
     }
 
-    fn carry(&self, world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) {
+    fn carry(&self, world: Arc<World>, machine: Box<dyn Machine>, start: Start<Socket>) {
         let connection = Contained::new(world, machine, start);
         if let Some(executor) = self.executor.upgrade() {
             executor.spawn(connection).detach();
         }
     }
+
+    /// Connections end with their executor, and so with the run.
+    fn cut(&self, _: &World) {}
 }

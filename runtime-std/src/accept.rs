@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use crate::system::{ACCEPT_PAUSE, Listener, next_may_be_well};
-use crate::threads::{World, spawn};
+use crate::system::{ACCEPT_PAUSE, Listener, next_may_be_well, spawn};
+use crate::threads::World;
 
 /// Connecting to a listener of our own takes no time.
 const KNOCK: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl Door {
     fn accept(&self, world: &World) {
         while !self.closed.load(Ordering::Acquire) {
             match self.listener.accept() {
-                Ok((stream, from)) => world.welcome(stream, from),
+                Ok((stream, from)) => world.welcome(stream.into(), from),
                 Err(error) if next_may_be_well(&error) => {}
                 // Closing unparks, also before this begins.
                 Err(_) => thread::park_timeout(ACCEPT_PAUSE),

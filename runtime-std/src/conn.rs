@@ -12,7 +12,6 @@
 
 use std::io;
 use std::mem;
-use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU8, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
@@ -25,9 +24,8 @@ use gesher_core::machine::{DialFault, Machine};
 
 use crate::dial::dial;
 use crate::serve::{later, serve, serving};
-use crate::system::{Clock, Socket};
-use crate::threads::{Threads, World, spawn};
-use crate::wait::lock;
+use crate::system::{Clock, Socket, spawn};
+use crate::threads::{Threads, World, lock};
 use crate::watch::Watch;
 
 /// What one read takes at most, and what is read ahead.
@@ -90,7 +88,7 @@ impl Flag for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: &Start<TcpStream>) -> Arc<Self> {
+    pub(crate) fn new(world: Arc<World>, machine: Box<dyn Machine>, start: &Start<Socket>) -> Arc<Self> {
         let connection = Arc::new(Self {
             state: Mutex::new(None),
             flags: AtomicU8::new(0),
@@ -112,12 +110,11 @@ impl Connection {
     }
 
     /// Lets it begin, in a thread of its own if it has a socket. Where the system has none left it is over.
-    pub(crate) fn start(self: Arc<Self>, start: Start<TcpStream>, clock: Clock) {
-        let dialled = match start {
-            Start::Supervisor => return self.raise(),
-            Start::Dial(..) => true,
-            Start::Accepted(_) => false,
-        };
+    pub(crate) fn start(self: Arc<Self>, start: Start<Socket>, clock: Clock) {
+        if matches!(start, Start::Supervisor) {
+            return self.raise();
+        }
+        let dialled = matches!(start, Start::Dial(_));
         let reader = Arc::clone(&self);
         if spawn("reader", move || serving(|| reader.contained(|| reader.run(start, clock)))).is_err() {
             self.finish(|conn| {
@@ -164,12 +161,12 @@ impl Connection {
     }
 
     /// The reader's thread, from the first to the last.
-    fn run(self: &Arc<Self>, start: Start<TcpStream>, clock: Clock) {
+    fn run(self: &Arc<Self>, start: Start<Socket>, clock: Clock) {
         let _ = self.reader.set(thread::current());
         let socket = match start {
             Start::Supervisor => return,
-            Start::Accepted(stream) => stream.into(),
-            Start::Dial(to, timeout) => match dial(self, to, timeout, clock) {
+            Start::Accepted(socket) => socket,
+            Start::Dial(dialling) => match dial(self, dialling, clock) {
                 Some(Ok(socket)) => socket,
                 Some(Err(why)) => return self.finish(|conn| conn.dial_failed(why)),
                 None => return self.cut(),
@@ -199,6 +196,7 @@ impl Connection {
     fn keep_reading(self: &Arc<Self>, socket: &Socket) {
         let mut buffer = Vec::with_capacity(READ_BYTES);
         loop {
+            let capacity = buffer.capacity();
             let read = socket.read(&mut buffer);
             let count = read.as_ref().ok().copied();
             if !self.hand_over(read, &mut buffer) {
@@ -207,12 +205,11 @@ impl Connection {
             serve();
             let bytes = match count {
                 Some(0) => return,
-                Some(BULK_BYTES..) => BULK_BYTES,
-                Some(READ_BYTES..) if buffer.capacity() == READ_BYTES => BULK_BYTES,
+                Some(count) if count == capacity => BULK_BYTES,
                 Some(..=SMALL_BYTES) => READ_BYTES,
-                _ => buffer.capacity(),
+                _ => capacity,
             };
-            if bytes != buffer.capacity() {
+            if bytes != capacity {
                 buffer = Vec::with_capacity(bytes);
             }
         }
@@ -225,15 +222,11 @@ impl Connection {
             let Ok(mut guard) = self.state.lock() else { return false };
             let Some(state) = &mut *guard else { return false };
             if state.todo.read || read.is_err() {
-                let due = match read {
-                    Ok(1..) => {
-                        state.todo = state.conn.advance_on(bytes);
-                        state.shut_down(self.socket.get());
-                        false
-                    }
-                    read => state.conn.heard(read.map(|_| &[][..])),
-                };
-                return self.turn(guard, due);
+                if let Some(todo) = state.conn.heard(read, bytes) {
+                    state.todo = todo;
+                    state.shut_down(self.socket.get());
+                }
+                return self.turn(guard, false);
             }
             state.reader_waits = true;
             drop(guard);
@@ -298,12 +291,9 @@ impl Connection {
             let Ok(again) = self.state.lock() else { return false };
             guard = again;
             let Some(state) = &mut *guard else { return false };
-            full = match &written {
-                Ok(count) => *count < chunk.len(),
-                Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-            };
+            let wrote = state.conn.wrote(chunk.len(), written);
+            (due, full) = (wrote.news, wrote.full);
             state.output = if full { Output::Full } else { Output::Open };
-            due = state.conn.wrote(written);
         }
         let Some(state) = &mut *guard else { return false };
         self.keep_deadline(state);

@@ -54,9 +54,9 @@ mod run;
 mod serve;
 pub mod system;
 mod threads;
-mod wait;
 mod watch;
 
 pub use gesher_core::drive::{Options, StopHandle, Stopped};
-pub use run::{CONNECTIONS_MAX, run};
+pub use run::run;
 pub use system::{Listener, Service, bind, bind_everywhere, raise_descriptor_limit, seed};
+pub use threads::CONNECTIONS_MAX;

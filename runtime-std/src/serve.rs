@@ -57,3 +57,79 @@ pub(crate) fn serve() {
         if turns <= TURNS_MAX { connection.serve() } else { connection.hand_to_watch() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::mpsc::{self, Sender};
+    use std::time::Duration;
+
+    use gesher_core::drive::{Flag, Start, StopHandle};
+    use gesher_core::fault::Fault;
+    use gesher_core::machine::{Cx, Io, Lost, Machine, PortId, Process, Want};
+
+    use super::*;
+    use crate::system::Clock;
+    use crate::threads::{Threads, World};
+    use crate::watch::Watching;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    struct Nobody;
+
+    impl Process for Nobody {
+        fn supervisor(self: Arc<Self>) -> Option<Box<dyn Machine>> {
+            None
+        }
+        fn accept(self: Arc<Self>, _: SocketAddr) -> Option<Box<dyn Machine>> {
+            None
+        }
+        fn drain(&self, _: &mut Cx<'_>) {}
+    }
+
+    /// Tells its number, and whether the watch let it run.
+    struct Numbered(usize, Sender<(usize, bool)>);
+
+    impl Machine for Numbered {
+        fn port(&self) -> PortId {
+            PortId { index: self.0 as u32, generation: 0 }
+        }
+        fn advance(&mut self, _: &mut Cx<'_>, _: &mut Io) -> Result<Want, Fault> {
+            self.1.send((self.0, thread::current().name() == Some("watch"))).unwrap();
+            Ok(Want::default())
+        }
+        fn lost(&mut self, _: &mut Cx<'_>, _: Lost) {}
+    }
+
+    fn numbered(count: usize, watching: &Watching, told: &Sender<(usize, bool)>) -> Vec<Arc<Connection>> {
+        let threads = Threads::new(Clock::start(), Arc::clone(&watching.watch));
+        let world = World::new(Arc::new(Nobody), Arc::new(|_| {}), threads, count, StopHandle::default());
+        let machine = |number| Box::new(Numbered(number, told.clone()));
+        (0..count)
+            .map(|number| Connection::new(Arc::clone(&world), machine(number), &Start::Supervisor))
+            .collect()
+    }
+
+    #[test]
+    fn who_is_raised_is_served_once_and_in_order_after_what_the_thread_does() {
+        let ((told, heard), watching) = (mpsc::channel(), Watching::start().unwrap());
+        let connections = numbered(3, &watching, &told);
+        serving(|| {
+            for number in [2, 0, 0, 2, 1] {
+                connections[number].raise();
+            }
+            assert!(heard.try_recv().is_err(), "not before the thread is done with what it does");
+        });
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [(2, false), (0, false), (1, false)]);
+    }
+
+    #[test]
+    fn whom_a_thread_has_no_turn_left_for_the_watch_serves() {
+        let ((told, heard), watching) = (mpsc::channel(), Watching::start().unwrap());
+        let connections = numbered(TURNS_MAX + 1, &watching, &told);
+        serving(|| connections.iter().for_each(Flag::raise));
+        let mut served: Vec<_> = connections.iter().map(|_| heard.recv_timeout(PATIENCE).unwrap()).collect();
+        served.sort();
+        assert!(served.into_iter().eq((0..=TURNS_MAX).map(|number| (number, number == TURNS_MAX))));
+    }
+}

@@ -1,22 +1,19 @@
 //! Connections as threads.
 
-use std::io;
-use std::net::TcpStream;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gesher_core::drive::{self, Carrier, Start};
 use gesher_core::machine::Machine;
 use gesher_core::time::Now;
 
 use crate::conn::{Connection, cut_all};
-use crate::system::Clock;
+use crate::system::{Clock, Socket};
 use crate::watch::Watch;
 
-/// The stack of every thread. No more than 24 KiB of it were seen in use, 32 with the backtrace of a panic; what is not
-/// used is not there.
-const STACK_BYTES: usize = 128 * 1024;
+/// How many connections a process may have where [`Options::connections_max`](drive::Options::connections_max) does not say: each has one or two
+/// threads.
+pub const CONNECTIONS_MAX: usize = 512;
 
 /// What the connections of one process share.
 pub(crate) type World = drive::World<Threads>;
@@ -36,13 +33,14 @@ impl Threads {
 
 impl Carrier for Threads {
     type Flag = Connection;
-    type Stream = TcpStream;
+    type Socket = Socket;
+    const CONNECTIONS_MAX: usize = CONNECTIONS_MAX;
 
     fn now(&self) -> Now {
         self.clock.now()
     }
 
-    fn carry(&self, world: Arc<World>, machine: Box<dyn Machine>, start: Start<TcpStream>) {
+    fn carry(&self, world: Arc<World>, machine: Box<dyn Machine>, start: Start<Socket>) {
         let connection = Connection::new(world, machine, &start);
         // Looked at after its port was opened: so either this sees it, or `cut` does.
         if self.over.load(Ordering::SeqCst) {
@@ -51,17 +49,15 @@ impl Carrier for Threads {
             connection.start(start, self.clock);
         }
     }
+
+    /// Resets them; their machines are told.
+    fn cut(&self, world: &World) {
+        self.over.store(true, Ordering::SeqCst);
+        cut_all(&world.flags());
+    }
 }
 
-/// Resets all connections of a process, and every one that it still opens; their machines are told.
-pub(crate) fn cut(world: &World) {
-    world.carrier().over.store(true, Ordering::SeqCst);
-    cut_all(&world.flags());
-}
-
-/// Starts a thread with a small stack.
-pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
-    // One type for all work: what the standard library makes of each is 2 KB of program.
-    let work: Box<dyn FnOnce() + Send> = Box::new(work);
-    thread::Builder::new().name(name.into()).stack_size(STACK_BYTES).spawn(work)
+/// No lock here guards what a panic could leave half done, so one that a panic poisoned is taken over.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

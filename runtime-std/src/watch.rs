@@ -6,71 +6,68 @@
 
 use std::io;
 use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, Weak};
-use std::thread::JoinHandle;
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 use crate::conn::Connection;
 use crate::serve::{serve, serving};
-use crate::threads;
-use crate::wait::{lock, wait};
+use crate::system::spawn;
+use crate::threads::lock;
 
 #[derive(Default)]
 pub(crate) struct Watch {
-    rounds: Mutex<Rounds>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct Rounds {
     /// When to look at whom, each once and in no order: there are some hundreds at most.
-    due: Vec<(Instant, Weak<Connection>)>,
-    over: bool,
-}
-
-impl Rounds {
-    fn next(&self) -> Option<Instant> {
-        self.due.iter().map(|(at, _)| *at).min()
-    }
+    due: Mutex<Vec<(Instant, Weak<Connection>)>>,
+    over: AtomicBool,
+    /// Looks at what is due after it is known here, so that nobody who finds none need wake it.
+    keeper: OnceLock<Thread>,
 }
 
 impl Watch {
     /// Looks at `connection` at `at`, or earlier if it was to do so already.
     pub(crate) fn look(&self, at: Instant, connection: &Arc<Connection>) {
-        let mut rounds = lock(&self.rounds);
-        let next = rounds.next();
-        match rounds.due.iter_mut().find(|(_, known)| is(known, connection)) {
+        let mut due = lock(&self.due);
+        let next = next(&due);
+        match due.iter_mut().find(|(_, known)| is(known, connection)) {
             Some((known, _)) => *known = at.min(*known),
-            None => rounds.due.push((at, Arc::downgrade(connection))),
+            None => due.push((at, Arc::downgrade(connection))),
         }
+        drop(due);
         if next.is_none_or(|next| at < next) {
-            self.changed.notify_one();
+            self.keeper.get().inspect(|keeper| keeper.unpark());
         }
     }
 
     /// Does not look at `connection` any more.
     pub(crate) fn forget(&self, connection: &Connection) {
-        lock(&self.rounds).due.retain(|(_, known)| !is(known, connection));
+        lock(&self.due).retain(|(_, known)| !is(known, connection));
     }
 
     fn keep(&self) {
-        let mut rounds = lock(&self.rounds);
-        while !rounds.over {
-            let next = rounds.next();
-            if next.is_some_and(|at| at <= Instant::now()) {
-                let due = rounds.due.extract_if(.., |(at, _)| Some(*at) == next).collect::<Vec<_>>();
-                drop(rounds);
-                for connection in due.iter().filter_map(|(_, connection)| connection.upgrade()) {
-                    connection.look_after();
-                }
-                serve();
-                rounds = lock(&self.rounds);
-            } else {
-                let idle = |rounds: &mut Rounds| !rounds.over && rounds.next() == next;
-                (rounds, _) = wait(&self.changed, rounds, next, idle);
+        let _ = self.keeper.set(thread::current());
+        while !self.over.load(Ordering::Acquire) {
+            let mut all = lock(&self.due);
+            let next = next(&all);
+            let left = next.map(|at| at.saturating_duration_since(Instant::now()));
+            if left != Some(Duration::ZERO) {
+                drop(all);
+                left.map_or_else(thread::park, thread::park_timeout);
+                continue;
             }
+            let due: Vec<_> = all.extract_if(.., |(at, _)| Some(*at) == next).collect();
+            drop(all);
+            for connection in due.iter().filter_map(|(_, connection)| connection.upgrade()) {
+                connection.look_after();
+            }
+            serve();
         }
     }
+}
+
+fn next(due: &[(Instant, Weak<Connection>)]) -> Option<Instant> {
+    due.iter().map(|(at, _)| *at).min()
 }
 
 fn is(known: &Weak<Connection>, connection: &Connection) -> bool {
@@ -87,16 +84,16 @@ impl Watching {
     pub(crate) fn start() -> io::Result<Self> {
         let watch = Arc::<Watch>::default();
         let keeper = Arc::clone(&watch);
-        let thread = Some(threads::spawn("watch", move || serving(|| keeper.keep()))?);
+        let thread = Some(spawn("watch", move || serving(|| keeper.keep()))?);
         Ok(Self { watch, thread })
     }
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        lock(&self.watch.rounds).over = true;
-        self.watch.changed.notify_one();
+        self.watch.over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }

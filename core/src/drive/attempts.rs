@@ -17,7 +17,7 @@ const HEAD_START: Duration = Duration::from_millis(250);
 ///   0 ms  127.0.0.1:8080  connected
 /// ```
 #[derive(Debug)]
-pub struct Attempts {
+pub(super) struct Attempts {
     addresses: vec::IntoIter<SocketAddr>,
     under_way: usize,
     /// Until when the last one has its head start; none if it failed.
@@ -28,7 +28,7 @@ pub struct Attempts {
 
 /// What to do next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Attempt {
+pub(super) enum Attempt {
     /// Connects to this address, beside what is under way.
     Connect(SocketAddr),
     /// Waits for what is under way, until then at the latest.
@@ -39,12 +39,12 @@ pub enum Attempt {
 
 impl Attempts {
     /// Nothing is tried yet.
-    pub fn new(addresses: Vec<SocketAddr>) -> Self {
+    pub(super) fn new(addresses: Vec<SocketAddr>) -> Self {
         Self { addresses: addresses.into_iter(), under_way: 0, head_start: None, fault: None }
     }
 
     /// What to do now; to be asked again after it was done.
-    pub fn next(&mut self, now: Instant) -> Attempt {
+    pub(super) fn next(&mut self, now: Instant) -> Attempt {
         let head_start = self.head_start.filter(|until| now < *until);
         let address = if head_start.is_none() { self.addresses.next() } else { None };
         if let Some(address) = address {
@@ -59,7 +59,7 @@ impl Attempts {
     }
 
     /// One of those under way failed.
-    pub fn failed(&mut self, why: DialFault) {
+    pub(super) fn failed(&mut self, why: DialFault) {
         self.under_way = self.under_way.saturating_sub(1);
         self.head_start = None;
         // That nothing listens says more than that there is no way.

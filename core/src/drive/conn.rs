@@ -75,6 +75,15 @@ pub struct Todo {
     pub close: Option<Close>,
 }
 
+/// What a write means.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wrote {
+    /// The machine has to hear of it.
+    pub news: bool,
+    /// The socket has no room for more.
+    pub full: bool,
+}
+
 impl Conn {
     /// Puts a machine on a connection that just opened.
     pub fn new(machine: Box<dyn Machine>, outside: Arc<dyn Outside>) -> Self {
@@ -111,8 +120,7 @@ impl Conn {
         todo
     }
 
-    /// What [`Self::received`] and then [`Self::advance`] do with bytes that were `read`, but most of them are copied
-    /// nowhere. `read` keeps its memory and is left empty.
+    /// The same on what was just read, which is left empty.
     pub fn advance_on(&mut self, read: &mut Vec<u8>) -> Todo {
         let borrowed = self.io.input.borrow(read);
         let todo = self.step();
@@ -188,25 +196,32 @@ impl Conn {
         self.io.input.push(bytes);
     }
 
-    /// What came of a read; whether the machine has to hear of it.
-    pub fn heard(&mut self, read: io::Result<&[u8]>) -> bool {
-        match read {
-            Ok([]) => self.ended(),
-            Ok(bytes) => self.received(bytes),
-            Err(error) if is_nothing(&error) => return false,
+    /// Lets the machine run on what came of a read that appended to `read`; none if nothing did. Most bytes are copied
+    /// nowhere: `read` keeps its memory and is left empty.
+    pub fn heard(&mut self, count: io::Result<usize>, read: &mut Vec<u8>) -> Option<Todo> {
+        match count {
+            Ok(0) => self.ended(),
+            Ok(_) => return Some(self.advance_on(read)),
+            // Nobody waits for what a peer says who is deaf.
+            Err(error) if is_nothing(&error) && !(self.deaf && would_block(&error)) => return None,
             Err(_) => self.broke(),
         }
-        true
+        Some(self.advance())
     }
 
-    /// What came of a write of the output; whether the machine has to hear of it.
-    pub fn wrote(&mut self, written: io::Result<usize>) -> bool {
+    /// What came of a write that offered so many bytes of the output.
+    pub fn wrote(&mut self, offered: usize, written: io::Result<usize>) -> Wrote {
         match written {
-            Ok(count) => self.sent(count),
-            Err(error) if is_nothing(&error) => return false,
-            Err(_) => self.write_failed(),
+            Ok(count) => {
+                self.sent(count);
+                Wrote { news: true, full: count < offered }
+            }
+            Err(error) if is_nothing(&error) => Wrote { news: false, full: would_block(&error) },
+            Err(_) => {
+                self.write_failed();
+                Wrote { news: true, full: false }
+            }
         }
-        true
     }
 
     /// What came of shutting the socket's sending side.
@@ -228,7 +243,7 @@ impl Conn {
         self.deaf = true;
     }
 
-    /// Whether writing failed. A runtime that does not block reads what there is, and then says that it broke.
+    /// Whether writing failed. A runtime that does not block reads what there is; once that would block it is over.
     pub fn is_deaf(&self) -> bool {
         self.deaf
     }
@@ -281,7 +296,11 @@ impl Conn {
 
 /// Nothing happened: the socket would block, or a signal came in between.
 fn is_nothing(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    would_block(error) || error.kind() == io::ErrorKind::Interrupted
+}
+
+fn would_block(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// Carries effects out: dials first, so that a port exists before it is woken.
@@ -454,7 +473,7 @@ mod tests {
             let memory = read.as_ptr();
             for part in text.chunks(cuts) {
                 read.extend_from_slice(part);
-                assert!(conn.advance_on(&mut read).read);
+                assert!(conn.heard(Ok(part.len()), &mut read).unwrap().read);
                 assert_eq!((read.as_ptr(), read.len(), read.capacity()), (memory, 0, 100));
             }
             let whole: [&[u8]; 4] = [b"one", b"two", b"", b"three"];
@@ -467,15 +486,20 @@ mod tests {
     fn what_came_of_a_read_or_a_write_is_news_unless_it_is_nothing() {
         let (mut conn, ..) = ending(End::HalfClose);
         assert!(conn.advance().write);
-        for nothing in [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted] {
-            assert!(!conn.wrote(Err(nothing.into())) && !conn.heard(Err(nothing.into())));
+        for (nothing, full) in [(io::ErrorKind::WouldBlock, true), (io::ErrorKind::Interrupted, false)] {
+            assert_eq!(conn.wrote(8, Err(nothing.into())), Wrote { news: false, full });
+            assert_eq!(conn.heard(Err(nothing.into()), &mut Vec::new()), None);
         }
-        assert_eq!((conn.wrote(Ok(7)), conn.output()), (true, &b"l"[..]));
-        assert!(conn.heard(Ok(b"news")) && conn.held().0 == 4);
-        assert!(conn.wrote(Err(io::ErrorKind::BrokenPipe.into())) && conn.is_deaf());
+        assert_eq!(conn.wrote(8, Ok(3)), Wrote { news: true, full: true });
+        assert_eq!(conn.wrote(4, Ok(4)), Wrote { news: true, full: false }, "all that was offered");
+        assert_eq!(conn.output(), b"l");
+        assert!(conn.heard(Ok(4), &mut b"news".to_vec()).is_some() && conn.held().0 == 4);
+        assert_eq!(conn.wrote(1, Err(io::ErrorKind::BrokenPipe.into())), Wrote { news: true, full: false });
+        assert!(conn.is_deaf());
         assert_eq!(conn.advance(), Todo { read: true, ..Todo::default() }, "a deaf peer is still heard");
-        assert!(conn.heard(Ok(&[])));
-        assert_eq!(conn.advance().close, Some(Close::Reset));
+        assert_eq!(conn.heard(Err(io::ErrorKind::Interrupted.into()), &mut Vec::new()), None);
+        let todo = conn.heard(Err(io::ErrorKind::WouldBlock.into()), &mut Vec::new());
+        assert_eq!(todo.and_then(|todo| todo.close), Some(Close::Reset), "nobody waits for a deaf peer");
 
         let (mut conn, ..) = ending(End::HalfClose);
         conn.shut(Err(io::ErrorKind::NotConnected.into()));

@@ -10,7 +10,7 @@
 //!     if todo.shutdown  { shut the socket's sending side, then conn.shut(what came of it) }
 //!     if let Some(how) = todo.close { close or reset the socket; drop the Conn }
 //!     if todo.again     { let others run, then go on }
-//!     if todo.read      { read, then conn.advance_on(what came), or conn.heard(that nothing will) }
+//!     if todo.read      { read, then conn.heard(what came of it), which advances }
 //!     otherwise wait: readable (if todo.read), writable (if todo.write), woken, todo.wake_at
 //! }
 //! ```
@@ -20,23 +20,24 @@
 //! What the connections of a process share is its [`World`]. The runtime gives it a [`Carrier`], which reads the clocks
 //! and carries connections by tasks or by threads:
 //! ```text
-//! run: asks Ending what to do next: drain a process, wait, or stop
+//! Run::start, then ask Run::next what to do: close listeners, wait, or stop
 //!   a socket was accepted ─▶ World::welcome ─▶ ┐
-//!   World::start, the supervisor ────────────▶ ├─▶ Carrier::carry: a task, or threads, with a Place
+//!   Run::start, a supervisor ────────────────▶ ├─▶ Carrier::carry: a task, or threads, with a Place
 //!   Effects::dials ──────────────────────────▶ ┘
 //!   Effects::wakes ─▶ Flag::raise, on any thread
 //! ```
 
 mod attempts;
 mod conn;
-mod ending;
+mod dial;
 mod flags;
+mod run;
 mod stop;
 mod world;
 
-pub use attempts::{Attempt, Attempts};
-pub use conn::{Close, Conn, Outside, Todo};
-pub use ending::{Ending, Next, Options, Stopped};
+pub use conn::{Close, Conn, Outside, Todo, Wrote};
+pub use dial::{Answer, DialStep, Dialling, Question};
 pub use flags::Flag;
+pub use run::{Next, Options, Run, Service, Stopped};
 pub use stop::StopHandle;
 pub use world::{Carrier, Place, Start, World};

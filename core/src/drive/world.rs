@@ -4,36 +4,42 @@ use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use super::conn::{Conn, Outside, deliver};
+use super::dial::Dialling;
 use super::flags::{Flag, Flags};
 use super::stop::StopHandle;
 use crate::event::Event;
-use crate::machine::{Cx, Dial, DialFault, Effects, Endpoint, Machine, PortId, Process};
+use crate::machine::{Cx, Dial, DialFault, Effects, Machine, PortId, Process};
 use crate::time::Now;
 
 /// How a runtime carries connections: by tasks, or by threads.
 pub trait Carrier: Send + Sync + Sized + 'static {
     /// What a connection is woken by.
     type Flag: Flag;
-    /// A socket that was accepted.
-    type Stream;
+    /// What a connection's bytes go through.
+    type Socket;
+
+    /// How many connections a process may have where [`super::Options::connections_max`] does not say.
+    const CONNECTIONS_MAX: usize;
 
     /// Reads the clocks; the monotonic one begins with the process.
     fn now(&self) -> Now;
 
     /// Runs a machine with a [`Place`] of its own, which is open when this returns; once the run is over, or where
     /// the system does not let it begin, the machine is told so instead.
-    fn carry(&self, world: Arc<World<Self>>, machine: Box<dyn Machine>, start: Start<Self::Stream>);
+    fn carry(&self, world: Arc<World<Self>>, machine: Box<dyn Machine>, start: Start<Self::Socket>);
+
+    /// The run is over: ends the connections of `world`, and every one that it still opens.
+    fn cut(&self, world: &World<Self>);
 }
 
 /// How a connection begins.
 pub enum Start<S> {
     /// Without a socket, for good.
     Supervisor,
-    /// It has to be opened, within a time.
-    Dial(Endpoint, Duration),
+    /// It has to be opened.
+    Dial(Dialling<S>),
     /// It was accepted.
     Accepted(S),
 }
@@ -79,7 +85,7 @@ impl<C: Carrier> World<C> {
     }
 
     /// Starts the process's supervisor, if it has one.
-    pub fn start(&self) {
+    pub(super) fn start(&self) {
         if let Some(machine) = Arc::clone(&self.process).supervisor() {
             self.carry(machine, Start::Supervisor);
         }
@@ -87,7 +93,7 @@ impl<C: Carrier> World<C> {
 
     /// Takes in a connection that was accepted, if there is room and the process wants it; else closes it. Where room
     /// runs out the process is asked to make some ([`Process::make_room`]).
-    pub fn welcome(&self, stream: C::Stream, from: SocketAddr) {
+    pub fn welcome(&self, socket: C::Socket, from: SocketAddr) {
         // From the last sixteenth on: who comes now, or next, may be a connector.
         if self.flags.count() >= self.connections_max - self.connections_max.div_ceil(16) {
             self.tell(|process, cx| process.make_room(cx));
@@ -100,29 +106,29 @@ impl<C: Carrier> World<C> {
         let process = Arc::clone(&self.process);
         // A panic costs this connection and not those to come.
         if let Ok(Some(machine)) = catch_unwind(AssertUnwindSafe(|| process.accept(from))) {
-            self.carry(machine, Start::Accepted(stream));
+            self.carry(machine, Start::Accepted(socket));
         }
     }
 
     /// Tells the process to start nothing new; once.
-    pub fn drain(&self) {
+    pub(super) fn drain(&self) {
         if !self.draining.swap(true, Ordering::AcqRel) {
             self.tell(|process, cx| process.drain(cx));
         }
     }
 
     /// Whether the process was told to start nothing new.
-    pub fn is_draining(&self) -> bool {
+    pub(super) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
     /// Whether the process is over because its supervisor ended.
-    pub fn has_ended(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.supervisor_ended.load(Ordering::Acquire)
     }
 
     /// Whether nothing is left: no connection, no dial, no supervisor.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.flags.count() == 0
     }
 
@@ -132,7 +138,7 @@ impl<C: Carrier> World<C> {
     }
 
     /// Lets every connection look again at what it waits for.
-    pub fn wake_all(&self) {
+    pub(super) fn wake_all(&self) {
         self.flags.all().iter().for_each(Flag::raise);
     }
 
@@ -156,7 +162,7 @@ impl<C: Carrier> World<C> {
         self.flags.count() >= self.connections_max
     }
 
-    fn carry(&self, machine: Box<dyn Machine>, start: Start<C::Stream>) {
+    fn carry(&self, machine: Box<dyn Machine>, start: Start<C::Socket>) {
         if let Some(me) = self.me.upgrade() {
             self.carrier.carry(me, machine, start);
         }
@@ -175,7 +181,10 @@ impl<C: Carrier> Outside for World<C> {
     fn dial(&self, to: Dial) {
         match self.me.upgrade() {
             Some(me) if self.is_full() => Conn::could_not_open(to.machine, me, DialFault::Unreachable),
-            _ => self.carry(to.machine, Start::Dial(to.to, to.timeout)),
+            _ => {
+                let dialling = Dialling::new(to.to, self.now().mono + to.timeout);
+                self.carry(to.machine, Start::Dial(dialling));
+            }
         }
     }
 
@@ -200,7 +209,7 @@ enum Role {
 
 impl<C: Carrier> Place<C> {
     /// Opens the port of a machine, which is woken by `flag` from now on.
-    pub fn new(world: Arc<World<C>>, port: PortId, flag: Arc<C::Flag>, start: &Start<C::Stream>) -> Self {
+    pub fn new(world: Arc<World<C>>, port: PortId, flag: Arc<C::Flag>, start: &Start<C::Socket>) -> Self {
         world.flags.open(port, flag);
         let mut place = Self { world, port, role: Role::Dialling };
         match start {

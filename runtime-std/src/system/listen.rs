@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
+use gesher_core::drive;
 use socket2::{Domain, Protocol, SockRef, Type};
 
 use super::socket::prepare;
@@ -13,6 +14,9 @@ const BACKLOG: i32 = 1024;
 
 /// Without descriptors or memory, accepting pauses this long.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A process to run, and what it listens on.
+pub type Service = drive::Service<Listener>;
 
 /// A bound, listening socket.
 #[derive(Debug)]

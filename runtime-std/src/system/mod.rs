@@ -2,17 +2,16 @@
 //! and addresses, signals, clocks, random bytes, descriptors. `gesher-runtime-smol` builds on it too.
 
 mod clock;
-mod dial;
 mod listen;
 mod process;
-mod service;
+mod resolve;
 mod signals;
 mod socket;
 
 pub use clock::Clock;
-pub use dial::{fault_of, resolve, without_resolver};
-pub use listen::{ACCEPT_PAUSE, Listener, bind, bind_everywhere, next_may_be_well};
+pub use listen::{ACCEPT_PAUSE, Listener, Service, bind, bind_everywhere, next_may_be_well};
+pub(crate) use process::spawn;
 pub use process::{raise_descriptor_limit, seed};
-pub use service::Service;
+pub use resolve::resolve;
 pub use signals::Signals;
 pub use socket::{Socket, connected, prepare};
