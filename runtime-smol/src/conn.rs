@@ -36,7 +36,7 @@ const ROUND_BYTES: usize = 4096;
 
 thread_local! {
     /// Every read of a thread goes through here, so that idle connections hold no buffer.
-    static READ: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(READ_BYTES));
+    static READ: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A connection whose panics stay its own.
@@ -209,6 +209,9 @@ impl Connection {
         let wanted = self.todo.read && (self.readable || self.conn.is_deaf());
         let Some(socket) = self.socket.as_ref().filter(|_| wanted) else { return false };
         READ.with_borrow_mut(|buffer| {
+            // A machine that panicked has not given it back.
+            buffer.clear();
+            buffer.reserve_exact(READ_BYTES);
             let read = socket.read(buffer);
             self.readable = match &read {
                 // After the last edge there is none that would tell of an end that follows.
