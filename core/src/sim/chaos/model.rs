@@ -129,6 +129,10 @@ pub(super) struct Line {
     pub(super) ended: Option<bool>,
     /// The visitor sends or reads so slowly, or sends so much, that it may lose an answer.
     pub(super) slow: bool,
+    /// Nothing passed between the visitor and the gateway for a while.
+    pub(super) stalls: bool,
+    /// Somebody on the way reset it.
+    pub(super) broken: bool,
     /// The gateway's process died, and its kernel closed everything.
     pub(super) orphaned: bool,
     /// How much the visitor sent into the tunnel, and whether all.
@@ -250,7 +254,7 @@ impl Answers {
             }
             Promise::Broken if status == 502 => true,
             _ => match status {
-                502..=504 => may_fail,
+                502..=504 => may_fail || status == 504 && line.stalls,
                 408 => line.slow,
                 _ => false,
             },
@@ -318,7 +322,8 @@ impl Answers {
         // A reset that says that a later response is broken overtakes what was not read of this one.
         let mut waiting = asks[self.at..line.asked].iter().take(if is_fin { 1 } else { usize::MAX });
         let breaks = waiting.any(|ask| promise(ask, weather) == Promise::Broken);
-        let may_be_cut = weather.troubled || weather.scarce || line.slow || breaks;
+        let is_reset = line.broken && !is_fin;
+        let may_be_cut = weather.troubled || weather.scarce || line.slow || is_reset || breaks;
         let how = if self.reader.is_between() { "no answer" } else { "half an answer" };
         assert!(may_be_cut, "request {tag}: {how} although nothing was wrong: {ask:?} {line:?}");
         seen.note(format!("cut: {how}"));

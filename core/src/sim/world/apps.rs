@@ -14,6 +14,7 @@ impl World {
             handler: Box::new(handler),
             up: true,
             dial_time: Duration::ZERO,
+            bottleneck: None,
             keeps_bodies: true,
             requests: Vec::new(),
         };
@@ -101,18 +102,16 @@ impl World {
         match act {
             Act::AwaitBody if !body_is_whole => return false,
             Act::Fill(left) if *left > 0 => {
-                let portion = room.min(READ_BYTES).min(usize::try_from(*left).unwrap_or(usize::MAX));
-                *left -= portion as u64;
-                self.put(end, &vec![0; portion]);
+                let portion = READ_BYTES.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= portion.min(room) as u64;
+                let portion = self.put(end, &vec![0; portion]);
                 return portion > 0;
             }
             Act::Send(bytes) if bytes.len() > room => {
-                if room == 0 {
-                    return false;
-                }
                 let portion: Vec<u8> = bytes.drain(..room).collect();
                 self.put(end, &portion);
-                return true;
+                self.is_full(end);
+                return room > 0;
             }
             _ => {}
         }

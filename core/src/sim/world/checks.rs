@@ -1,10 +1,8 @@
 //! What must hold for every machine at every moment.
 
-use super::{Actor, End, MachineState, World};
+use super::{Actor, Dialling, End, MachineState, World};
 use crate::drive::Todo;
 use crate::limits;
-use crate::machine::Dial;
-use crate::time::Instant;
 
 impl World {
     pub(super) fn note_state(&mut self, end: usize, todo: Todo) {
@@ -55,8 +53,8 @@ impl World {
                 let of_process = matches!(&end.actor, Actor::Machine(other) if other.process == *process);
                 of_process && end.captured.is_some()
             };
-            let is_dialled = |(_, of, dial): &(Instant, usize, Dial)| {
-                of == process && dial.to.to_string().starts_with("gateway")
+            let is_dialled = |dialling: &Dialling| {
+                dialling.process == *process && dialling.dial.to.to_string().starts_with("gateway")
             };
             let is_alone =
                 is_supervisor && !self.ends.iter().any(has_link) && !self.dials.iter().any(is_dialled);

@@ -3,32 +3,31 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{Actor, End, MachineState, Sealing, World};
+use super::{Actor, Dialling, End, MachineState, Sealing, World};
 use crate::drive::{Close, Conn, Todo};
 use crate::machine::{Dial, DialFault, Endpoint};
 use crate::sim::pipe::{PIPE_BYTES, Pipe};
-use crate::time::Instant;
 use crate::transcript::Said;
 
 impl World {
     pub(super) fn open_dials(&mut self) -> bool {
         let now = self.clock.now();
-        let may_open = |process: usize| !self.processes[process].frozen;
-        let is_due = |(at, process, _): &(Instant, usize, Dial)| *at <= now && may_open(*process);
+        let is_due = |dialling: &Dialling| dialling.at <= now && !self.processes[dialling.process].frozen;
         let Some(place) = self.dials.iter().position(is_due) else { return false };
-        let (_, process, Dial { to, machine, .. }) = self.dials.remove(place);
+        let Dialling { process, answered, dial: Dial { to, machine, .. }, .. } = self.dials.remove(place);
         let outside = self.processes[process].outside.clone();
         let Endpoint::Tcp { host, .. } = &to else { panic!("a world has no unix sockets") };
         let gateway_is_up = self.is_alive("gateway");
         let app_is_up = self.apps.get(host).is_some_and(|app| app.up);
-        if host == "gateway" && gateway_is_up {
+        if !answered {
+            Conn::could_not_open(machine, outside, DialFault::TimedOut);
+            self.deliver(process, None);
+        } else if host == "gateway" && gateway_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, self.link_delay, true);
             self.ends[end].captured = Some(Vec::new());
             self.ends[end].may_join = true;
             self.accept(end, self.link_delay);
-            for end in [Some(end), self.ends[end].peer].into_iter().flatten() {
-                self.ends[end].inbound.bottleneck = self.bottleneck;
-            }
+            self.set_bottleneck(end, self.processes[process].bottleneck);
         } else if app_is_up {
             let end = self.add_machine(process, Conn::new(machine, outside), None, self.near_delay, true);
             let actor =
@@ -36,6 +35,7 @@ impl World {
             let peer = self.ends.len();
             self.ends.push(End::new(host.clone(), Some(end), self.near_delay, actor, false));
             self.ends[end].peer = Some(peer);
+            self.set_bottleneck(end, self.apps[host].bottleneck);
         } else {
             Conn::could_not_open(machine, outside, DialFault::Refused);
             self.deliver(process, None);
@@ -117,6 +117,13 @@ impl World {
         peer.map_or(PIPE_BYTES, |peer| self.ends[peer].inbound.room(self.clock.now(), *delay))
     }
 
+    /// What is to be sent from `end` does not all fit: it is told when there is room.
+    pub(super) fn is_full(&mut self, end: usize) {
+        if let Some(peer) = self.ends[end].peer {
+            self.ends[peer].inbound.is_full();
+        }
+    }
+
     /// Sends from `end` what its peer's pipe takes; returns how much.
     pub(super) fn put(&mut self, end: usize, bytes: &[u8]) -> usize {
         let now = self.clock.now();
@@ -124,12 +131,11 @@ impl World {
         let Some(peer) = self.ends[end].peer else { return bytes.len() };
         let delay = self.ends[end].delay;
         let count = bytes.len().min(self.room(end));
-        let inbound = &mut self.ends[peer].inbound;
         if count < bytes.len() {
-            inbound.is_full();
+            self.is_full(end);
         }
         let bytes = &bytes[..count];
-        inbound.send(now, delay, bytes);
+        self.ends[peer].inbound.send(now, delay, bytes);
         if self.sealing == Sealing::Plain {
             return count;
         }

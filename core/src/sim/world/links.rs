@@ -169,7 +169,7 @@ impl World {
         self.ends[self.newest_link(connector)?].captured.clone()
     }
 
-    fn newest_link(&self, connector: &str) -> Option<usize> {
+    pub(super) fn newest_link(&self, connector: &str) -> Option<usize> {
         let process = self.process(connector);
         let is_link = |end: &End| {
             let of_process = matches!(&end.actor, Actor::Machine(machine) if machine.process == process);

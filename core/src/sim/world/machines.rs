@@ -1,12 +1,11 @@
 //! How the machines of a world are driven, and what becomes of their effects.
 
 use std::sync::PoisonError;
-use std::time::Duration;
 
 use super::{Actor, World};
 use crate::drive::Todo;
 use crate::event::Event;
-use crate::machine::{Effects, Endpoint};
+use crate::machine::Effects;
 use crate::sim::pipe::Item;
 use crate::time::Why;
 
@@ -139,12 +138,8 @@ impl World {
         }
         for dial in dials {
             // A wake for it may come before it is open: it is advanced then anyway.
-            let delay = match &dial.to {
-                Endpoint::Tcp { host, .. } if host == "gateway" => self.link_delay * 2,
-                Endpoint::Tcp { host, .. } => self.apps.get(host).map_or(Duration::ZERO, |app| app.dial_time),
-                Endpoint::Unix { .. } => panic!("a world has no unix sockets"),
-            };
-            self.dials.push((now + delay, process, dial));
+            let dialling = self.dialling(process, dial);
+            self.dials.push(dialling);
         }
     }
 }

@@ -6,6 +6,7 @@ mod checks;
 mod connections;
 mod links;
 mod machines;
+mod network;
 mod processes;
 mod time;
 mod visitors;
@@ -64,7 +65,9 @@ pub struct World {
     processes: Vec<ProcessState>,
     ends: Vec<End>,
     apps: BTreeMap<String, App>,
-    dials: Vec<(Instant, usize, Dial)>,
+    dials: Vec<Dialling>,
+    /// Connectors that dial the gateway get no answer.
+    gateway_is_hidden: bool,
     transcript: Transcript,
     visitors: usize,
     /// The most that a machine reads or writes at once.
@@ -89,6 +92,16 @@ pub struct World {
     secret_seeds: Vec<[u8; 32]>,
 }
 
+/// A connection that somebody opens.
+struct Dialling {
+    /// When it is open, or is not.
+    at: Instant,
+    process: usize,
+    /// Somebody answered in time.
+    answered: bool,
+    dial: Dial,
+}
+
 struct Clock(AtomicU64);
 
 struct ProcessState {
@@ -104,6 +117,8 @@ struct ProcessState {
     /// How much memory its exchanges hold, in bytes.
     lent: Box<dyn Fn() -> usize>,
     connector: Option<Arc<ConnectorHub>>,
+    /// The narrowest place of its links.
+    bottleneck: Option<Bottleneck>,
 }
 
 /// One end of a connection.
@@ -165,6 +180,7 @@ impl World {
             ends: Vec::new(),
             apps: BTreeMap::new(),
             dials: Vec::new(),
+            gateway_is_hidden: false,
             transcript,
             visitors: 0,
             io_bytes_max: READ_BYTES,

@@ -191,7 +191,7 @@ impl World {
                 self.let_go(end, Close::Quietly);
             }
         }
-        self.dials.retain(|(_, of, _)| *of != process);
+        self.dials.retain(|dialling| dialling.process != process);
         *self.processes[process].outside.mail() = Effects::default();
     }
 
@@ -275,6 +275,7 @@ impl World {
             is_at_rest,
             lent,
             connector: None,
+            bottleneck: self.bottleneck,
         });
         self.processes.len() - 1
     }

@@ -103,20 +103,23 @@ impl World {
                     (machine.todo.read, wakes.into_iter().flatten().filter(|at| *at > now).min())
                 }
                 Actor::Visitor(state) => {
-                    let sends = state.sends.filter(|_| !state.unsent.is_empty()).map(|pace| pace.next);
+                    let unsent = Some(()).filter(|()| !state.unsent.is_empty());
+                    let sends = unsent.and(state.sends).map(|pace| pace.next);
+                    let room = unsent.and_then(writable);
                     let reads = state.reads.filter(|_| !state.stopped).map(|pace| pace.next);
-                    (!state.stopped, sends.into_iter().chain(reads).filter(|at| *at > now).min())
+                    (!state.stopped, sends.into_iter().chain(reads).chain(room).filter(|at| *at > now).min())
                 }
                 Actor::App { wait_until, stop_until, .. } => {
-                    (true, wait_until.iter().chain(stop_until).min().copied())
+                    let waits = wait_until.iter().chain(stop_until).copied();
+                    (true, waits.chain(writable(())).filter(|at| *at > now).min())
                 }
                 Actor::Gone => (true, None),
             };
             [end.inbound.ready_at().filter(|_| reads), own]
         });
-        let dials = self.dials.iter().map(|(at, process, _)| {
-            let frozen = self.processes[*process].frozen;
-            Some(*at).filter(|_| !frozen)
+        let dials = self.dials.iter().map(|dialling| {
+            let frozen = self.processes[dialling.process].frozen;
+            Some(dialling.at).filter(|_| !frozen)
         });
         ends.chain(dials).flatten().filter(|at| *at > now).min()
     }

@@ -196,8 +196,11 @@ impl World {
         let now = self.clock.now();
         let room = self.room(end);
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
-        let room = room.min(Pace::room(&state.sends, now));
-        if room == 0 {
+        let pace = Pace::room(&state.sends, now);
+        if room.min(pace) == 0 {
+            if !state.unsent.is_empty() && room == 0 {
+                self.is_full(end);
+            }
             return false;
         }
         let mut bytes = std::mem::take(&mut state.unsent);
@@ -205,7 +208,7 @@ impl World {
         state.fill -= filled;
         bytes.resize(bytes.len() + filled as usize, 0);
         let ends = state.ends && bytes.is_empty();
-        let count = self.put(end, &bytes[..bytes.len().min(room)]);
+        let count = self.put(end, &bytes[..bytes.len().min(pace)]);
         bytes.drain(..count);
         let Actor::Visitor(state) = &mut self.ends[end].actor else { return false };
         state.unsent = bytes;

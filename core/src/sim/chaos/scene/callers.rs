@@ -17,6 +17,10 @@ pub(super) struct Caller {
     pub(super) pipelines: bool,
     pub(super) reads: bool,
     pub(super) slow: bool,
+    /// Nothing passed for a while.
+    pub(super) stalls: bool,
+    /// Somebody on the way reset its connection.
+    pub(super) broken: bool,
     pub(super) left: bool,
     pub(super) orphaned: bool,
     /// The run of the gateway that it is connected with.
@@ -75,6 +79,8 @@ impl Scene {
             pipelines,
             reads: true,
             slow: asks.iter().any(|ask| ask.upload_bytes() > 60_000),
+            stalls: false,
+            broken: false,
             left: false,
             orphaned: false,
             gateway: self.gateways,

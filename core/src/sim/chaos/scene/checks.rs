@@ -12,6 +12,8 @@ impl Scene {
         Line {
             ended: self.world.ended(caller.visitor),
             slow: caller.slow,
+            stalls: caller.stalls,
+            broken: caller.broken,
             orphaned: caller.orphaned,
             tunnelled: (caller.tunnelled, caller.tunnel_done),
             asked: caller.asked,

@@ -11,7 +11,7 @@ impl Scene {
     /// Everything heals, everyone is served, and nobody holds anything in the end.
     pub(super) fn heal(&mut self) {
         self.trouble("everything heals");
-        self.world.unclog_all();
+        self.network_heals();
         for slot in 0..self.slots.len() {
             if self.slots[slot].alive && self.slots[slot].frozen {
                 self.world.set_frozen(&self.slots[slot].connector, false);
@@ -20,7 +20,6 @@ impl Scene {
                 self.start_connector(slot);
             }
             self.world.set_app_up(&self.slots[slot].app, true);
-            self.world.set_app_dial_ms(&self.slots[slot].app, 0);
         }
         for rogue in &self.rogues {
             self.world.leave(rogue.visitor);

@@ -5,6 +5,7 @@ mod checks;
 mod deeds;
 mod healing;
 mod moves;
+mod network;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,6 +38,7 @@ pub(super) struct Scene {
     pin: &'static str,
     gateways: usize,
     troubled_at: Option<Instant>,
+    gateway_is_hidden: bool,
     /// When somebody last left in good order, or was not there.
     left_at: Option<Instant>,
     rogues: Vec<Rogue>,
@@ -71,6 +73,8 @@ struct Slot {
     up: bool,
     /// Its connector is gone.
     left: bool,
+    /// It serves badly as long as the network is not mended.
+    impaired: bool,
 }
 
 impl Scene {
@@ -108,6 +112,7 @@ impl Scene {
             pin: PINS[0],
             gateways: 0,
             troubled_at: None,
+            gateway_is_hidden: false,
             left_at: None,
             rogues: Vec::new(),
             captures: Vec::new(),
@@ -128,6 +133,7 @@ impl Scene {
                 frozen: false,
                 up: true,
                 left: true,
+                impaired: false,
             });
             scene.start_connector(number - 1);
         }
@@ -199,8 +205,8 @@ impl Scene {
         if self.slots.iter().any(|slot| slot.left) {
             self.left_at = Some(now);
         }
-        let is_unwell = |slot: &Slot| slot.frozen && slot.alive || !slot.up;
-        if self.slots.iter().any(is_unwell) || rogues_before {
+        let is_unwell = |slot: &Slot| slot.frozen && slot.alive || !slot.up || slot.impaired;
+        if self.slots.iter().any(is_unwell) || rogues_before || self.gateway_is_hidden {
             self.troubled_at = Some(now);
         }
     }

@@ -1,6 +1,7 @@
 //! What may happen next.
 
 use super::Scene;
+use super::network::{FAULTS, Fault};
 use crate::sim::Joiner;
 use crate::sim::chaos::ask::{Ask, Upload};
 use crate::sim::chaos::rogue::{DEEDS, Rogue};
@@ -16,7 +17,8 @@ pub(super) enum Move {
     GoOnReading,
     Leave,
     Link(Trouble),
-    Unclog,
+    Network(Fault),
+    NetworkHeals,
     KillConnector,
     DrainConnector,
     StartConnector,
@@ -60,7 +62,7 @@ impl Scene {
             (3, Move::StopReading),
             (4, Move::GoOnReading),
             (3, Move::Leave),
-            (2, Move::Unclog),
+            (4, Move::NetworkHeals),
             (1, Move::KillConnector),
             (1, Move::DrainConnector),
             (2, Move::StartConnector),
@@ -77,6 +79,7 @@ impl Scene {
             (2, Move::AskStats),
         ];
         moves.extend(waits);
+        moves.extend(FAULTS.map(|fault| (1, Move::Network(fault))));
         if gateway {
             moves.extend([
                 (1, Move::KillGateway),
@@ -134,7 +137,8 @@ impl Scene {
                 }
             }
             Move::Link(trouble) => self.link_trouble(trouble),
-            Move::Unclog => self.world.unclog_all(),
+            Move::Network(fault) => self.network_fails(fault),
+            Move::NetworkHeals => self.network_heals(),
             Move::KillConnector => {
                 if let Some(slot) = self.slot(|slot| slot.alive) {
                     self.trouble("a connector is killed");
