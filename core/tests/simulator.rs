@@ -69,6 +69,8 @@ const MUST_SEE: [(&str, &[&str]); 9] = [
             "a visitor is throttled",
             "a visitor is throttled to a trickle",
             "a visitor leaves",
+            "a visitor sends no more after a request",
+            "a visitor sends no more inside a request",
             "a visitor's connection clogs",
             "a visitor's connection is reset",
             "an app cannot be reached",
@@ -92,6 +94,7 @@ const MUST_SEE: [(&str, &[&str]); 9] = [
     (
         "",
         &[
+            "app half-closing",
             "app's connection closes",
             "app's connection half-closes",
             "app's connection resets",

@@ -2,7 +2,7 @@
 
 use super::Scene;
 use crate::sim::Visitor;
-use crate::sim::chaos::ask::{Ask, Body, Kind, pattern};
+use crate::sim::chaos::ask::{Ask, Body, Kind, Malformed, pattern};
 use crate::sim::chaos::model::Answers;
 use crate::time::Instant;
 
@@ -15,6 +15,8 @@ pub(super) struct Caller {
     /// When something was last asked.
     pub(super) since: Instant,
     pub(super) pipelines: bool,
+    /// It sends no more (FIN) after its last request.
+    pub(super) half_closes: bool,
     pub(super) reads: bool,
     pub(super) slow: bool,
     /// Nothing passed for a while.
@@ -56,6 +58,9 @@ impl Scene {
         if let Some(last) = asks.iter().position(|ask| matches!(ask.kind, Kind::Echo | Kind::Denied)) {
             asks.truncate(last + 1);
         }
+        if let Some(last) = asks.iter().position(|ask| ask.stops) {
+            asks.truncate(last + 1);
+        }
         let pipelines = self.dice.chance(1, 2);
         self.call(asks, pipelines);
         let visitor = self.callers[self.callers.len() - 1].visitor;
@@ -77,6 +82,7 @@ impl Scene {
             asked: 0,
             since: self.world.now(),
             pipelines,
+            half_closes: self.dice.chance(1, 5),
             reads: true,
             slow: asks.iter().any(|ask| ask.upload_bytes() > 60_000),
             stalls: false,
@@ -96,7 +102,7 @@ impl Scene {
 
     /// A visitor says what it has to say next.
     pub(super) fn go_on(&mut self, place: usize) {
-        let Self { world, callers, dice, .. } = self;
+        let Self { world, callers, dice, seen, .. } = self;
         let caller = &mut callers[place];
         if caller.left || caller.over || world.ended(caller.visitor).is_some() {
             return;
@@ -109,10 +115,15 @@ impl Scene {
             world.send(caller.visitor, [ask.head(), ask.body(dice)].concat());
             caller.asked += 1;
             caller.since = world.now();
-            if let Some(fault) = ask.fault {
-                if fault.ends() {
-                    world.send_end(caller.visitor);
-                }
+            if ask.stops || ask.fault.is_some_and(Malformed::ends) {
+                seen.note("trouble: a visitor sends no more inside a request");
+                world.send_end(caller.visitor);
+            } else if caller.half_closes && ask.fault.is_none() && caller.asked == caller.asks.len() {
+                seen.note("trouble: a visitor sends no more after a request");
+                world.send_end(caller.visitor);
+                caller.tunnel_done = true;
+            }
+            if ask.fault.is_some() {
                 caller.asks.truncate(caller.asked);
             }
         }

@@ -84,6 +84,12 @@ impl Scene {
                 "a fresh request is not served: {:?}",
                 caller.asks
             );
+            let ended = self.world.ended(caller.visitor);
+            assert!(
+                !caller.half_closes || ended == Some(true),
+                "the connection of a visitor that sends no more stays open: {:?}, {ended:?}",
+                caller.asks
+            );
         }
         for (slot, before) in self.slots.iter().zip(before) {
             let served = self.world.requests(&slot.app).len() > before;

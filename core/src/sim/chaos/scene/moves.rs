@@ -62,7 +62,7 @@ impl Scene {
             (3, Move::StopReading),
             (4, Move::GoOnReading),
             (3, Move::Leave),
-            (4, Move::NetworkHeals),
+            (8, Move::NetworkHeals),
             (1, Move::KillConnector),
             (1, Move::DrainConnector),
             (2, Move::StartConnector),
