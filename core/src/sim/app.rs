@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::pipe::Bottleneck;
 use crate::http1::body::{Decoder, Framing, request_framing};
 use crate::http1::head::{HeadKind, HeadScan, parse_request};
 
@@ -67,6 +68,8 @@ pub(super) struct App {
     pub(super) up: bool,
     /// How long it takes until it has taken one.
     pub(super) dial_time: Duration,
+    /// The narrowest place of connections to it.
+    pub(super) bottleneck: Option<Bottleneck>,
     /// Whether it keeps the bodies that it gets.
     pub(super) keeps_bodies: bool,
     /// The requests that it got, in the order in which their heads came.

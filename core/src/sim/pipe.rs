@@ -64,7 +64,7 @@ pub(super) struct Pipe {
     /// Nothing arrives for now: a network that swallows packets without telling anyone.
     pub(super) clogged: bool,
     /// None passes everything at once.
-    pub(super) bottleneck: Option<Bottleneck>,
+    bottleneck: Option<Bottleneck>,
     /// When the last byte has passed the bottleneck.
     passed_at: Instant,
     /// The sender found no room and is told at this time that there is some.
@@ -72,6 +72,16 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
+    /// What is sent from now on passes this; what waited for another bottleneck passes at once.
+    pub(super) fn set_bottleneck(&mut self, bottleneck: Option<Bottleneck>, now: Instant, delay: Duration) {
+        self.bottleneck = bottleneck;
+        self.passed_at = now;
+        self.writable_at = None;
+        for (at, _) in &mut self.queue {
+            *at = (*at).min(now + delay);
+        }
+    }
+
     /// How many bytes the sender may still write, on a way that takes `delay`.
     pub(super) fn room(&self, now: Instant, delay: Duration) -> usize {
         let Some(bottleneck) = &self.bottleneck else { return PIPE_BYTES.saturating_sub(self.bytes) };

@@ -55,9 +55,10 @@ pub(super) enum Kind {
     Unasked,
     Interims,
     TooMuch,
+    HalfClosing,
 }
 
-const KINDS: [(Kind, &str, usize); 24] = [
+const KINDS: [(Kind, &str, usize); 25] = [
     (Kind::Sized, "sized", 10),
     (Kind::Chunked, "chunked", 4),
     (Kind::Trailers, "trailers", 3),
@@ -82,6 +83,7 @@ const KINDS: [(Kind, &str, usize); 24] = [
     (Kind::Unasked, "unasked", 1),
     (Kind::Interims, "interims", 1),
     (Kind::TooMuch, "too-much", 1),
+    (Kind::HalfClosing, "half-closing", 2),
 ];
 
 /// The body of the response that [`Kind::TooMuch`] sends without having been asked.
@@ -117,6 +119,8 @@ pub(super) struct Ask {
     pub(super) http10: bool,
     pub(super) closes: bool,
     pub(super) expects: bool,
+    /// The visitor sends no more (FIN) somewhere inside its body.
+    pub(super) stops: bool,
     /// It breaks this rule.
     pub(super) fault: Option<&'static Malformed>,
     /// It has been at this gateway, which calls itself so, four times.
@@ -135,7 +139,7 @@ pub(super) struct Malformed {
 impl Malformed {
     /// Whether its head is right, so that an app may get that.
     pub(super) fn reaches_apps(&self) -> bool {
-        self.text.ends_with("zz\r\n") || self.text.ends_with("\nabc") || self.ends()
+        self.text.ends_with("zz\r\n") || self.text.ends_with("\nabc") || self.text.ends_with("\nfin")
     }
 
     /// Whether the visitor sends no more after it.
@@ -148,10 +152,11 @@ const fn malformed(text: &'static str, status: u16) -> Malformed {
     Malformed { text, repeat: ("", 0), status }
 }
 
-const MALFORMED: [Malformed; 23] = [
+const MALFORMED: [Malformed; 24] = [
     malformed("GET /{}/sized/1 HTTP/1.1\r\nHost:", 408),
     malformed("POST /{}/sized/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc", 408),
     malformed("POST /{}/sized/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nfin", 400),
+    malformed("GET /{}/sized/1 HTTP/1.1\r\nHost: fin", 400),
     malformed("GET /{}/sized/1 HTTP/1.1\nHost: a\n\n", 400),
     malformed("GET /{}/sized/1 HTTP/1.1\r\n\r\n", 400),
     malformed("GET /{}/sized/1 HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
@@ -196,6 +201,7 @@ impl Ask {
             http10: dice.chance(1, 16),
             closes: dice.chance(1, 16),
             expects: false,
+            stops: false,
             fault: None,
             via: None,
         };
@@ -227,6 +233,9 @@ impl Ask {
             ask.upload =
                 if ask.http10 || dice.chance(2, 3) { Upload::Sized(length) } else { Upload::Chunked(length) };
             ask.expects = !ask.http10 && length > 0 && dice.chance(1, 8);
+            // An app that breaks off at once leaves open which of the two came first.
+            let answers = !matches!(kind, Kind::Silent | Kind::HangsUp | Kind::Resets | Kind::Junk);
+            ask.stops = answers && ask.upload != Upload::Sized(0) && dice.chance(1, 8);
         }
         ask
     }
@@ -242,6 +251,7 @@ impl Ask {
             http10: false,
             closes: false,
             expects: false,
+            stops: false,
             fault: None,
             via: None,
         }
@@ -287,8 +297,16 @@ impl Ask {
         (head + "\r\n").into_bytes()
     }
 
-    /// Its body with its framing.
+    /// What is sent of its body, with its framing.
     pub(super) fn body(&self, dice: &mut Dice) -> Vec<u8> {
+        let mut body = self.whole_body(dice);
+        if self.stops {
+            body.truncate(dice.below(body.len()));
+        }
+        body
+    }
+
+    fn whole_body(&self, dice: &mut Dice) -> Vec<u8> {
         match self.upload {
             Upload::None => Vec::new(),
             Upload::Sized(length) => pattern(self.tag, Body::Request, 0, length),
@@ -368,6 +386,11 @@ pub(super) fn serve(request: &AppRequest) -> Vec<Act> {
             acts.push(head(if kind == Kind::Http10 { "1.0" } else { "1.1" }, "200 OK", ""));
             body(&mut acts, all(size));
             acts.push(Act::Close);
+        }
+        Kind::HalfClosing => {
+            acts.push(head("1.1", "200 OK", ""));
+            body(&mut acts, all(size));
+            acts.push(Act::Finish);
         }
         Kind::Closing => {
             acts.push(head("1.1", "200 OK", &(length(size) + "Connection: close\r\n")));

@@ -31,6 +31,9 @@ enum Promise {
     Error(u16),
     /// The app breaks off: a part of its response and a cut, or an error.
     Broken,
+    /// The visitor sends no more inside its request, of which the answer may have begun: it is cut, unless it is whole
+    /// by then; else 400.
+    Stopped,
 }
 
 fn promise(ask: &Ask, weather: &Weather) -> Promise {
@@ -44,6 +47,8 @@ fn promise(ask: &Ask, weather: &Weather) -> Promise {
         return Promise::Error(508);
     }
     match ask.kind {
+        Kind::Early | Kind::Mirror if ask.stops => Promise::Stopped,
+        _ if ask.stops => Promise::Error(400),
         Kind::Silent => Promise::Error(504),
         Kind::HangsUp | Kind::Resets | Kind::Junk | Kind::Unasked | Kind::Interims => Promise::Error(502),
         Kind::BreaksOff if ask.method == "HEAD" => Promise::Response(200),
@@ -85,6 +90,7 @@ pub(super) fn check_delivery(ask: &Ask, request: &AppRequest, from: usize) {
         && *body == pattern(*tag, Body::Request, from, body.len())[..];
     assert!(fits, "request {tag}: its app got a wrong byte of its body");
     if request.whole {
+        assert!(!ask.stops, "request {tag}: its app takes a part of what was to come for all of it");
         let all = ask.upload_bytes();
         assert_eq!(request.body.len(), all, "request {tag}: its app takes a part of its body for all of it");
         let trailers = format!("X-Sum: {tag}\r\n");
@@ -129,6 +135,10 @@ pub(super) struct Line {
     pub(super) ended: Option<bool>,
     /// The visitor sends or reads so slowly, or sends so much, that it may lose an answer.
     pub(super) slow: bool,
+    /// Nothing passed between the visitor and the gateway for a while.
+    pub(super) stalls: bool,
+    /// Somebody on the way reset it.
+    pub(super) broken: bool,
     /// The gateway's process died, and its kernel closed everything.
     pub(super) orphaned: bool,
     /// How much the visitor sent into the tunnel, and whether all.
@@ -228,7 +238,7 @@ impl Answers {
             assert_eq!(found, tag.to_string(), "request {tag} got the answer to another request");
             let allowed = match promise {
                 Promise::Response(promised) => status == promised,
-                Promise::Broken => status == 200,
+                Promise::Broken | Promise::Stopped => status == 200,
                 // The answer may be there before the body is too long.
                 Promise::Error(status) => status == 413,
             };
@@ -249,8 +259,10 @@ impl Answers {
                 ask.fault.is_some_and(|fault| fault.reaches_apps())
             }
             Promise::Broken if status == 502 => true,
+            // Whichever is noticed first: that a body is too long, or that no more of it comes.
+            Promise::Stopped | Promise::Error(413) if status == 400 => ask.stops,
             _ => match status {
-                502..=504 => may_fail,
+                502..=504 => may_fail || status == 504 && line.stalls,
                 408 => line.slow,
                 _ => false,
             },
@@ -317,8 +329,9 @@ impl Answers {
         }
         // A reset that says that a later response is broken overtakes what was not read of this one.
         let mut waiting = asks[self.at..line.asked].iter().take(if is_fin { 1 } else { usize::MAX });
-        let breaks = waiting.any(|ask| promise(ask, weather) == Promise::Broken);
-        let may_be_cut = weather.troubled || weather.scarce || line.slow || breaks;
+        let breaks = waiting.any(|ask| matches!(promise(ask, weather), Promise::Broken | Promise::Stopped));
+        let is_reset = line.broken && !is_fin;
+        let may_be_cut = weather.troubled || weather.scarce || line.slow || is_reset || breaks;
         let how = if self.reader.is_between() { "no answer" } else { "half an answer" };
         assert!(may_be_cut, "request {tag}: {how} although nothing was wrong: {ask:?} {line:?}");
         seen.note(format!("cut: {how}"));
@@ -345,5 +358,5 @@ fn expected_bytes(ask: &Ask) -> usize {
 }
 
 fn is_broken(ask: &Ask) -> bool {
-    matches!(ask.kind, Kind::BreaksOff | Kind::BreaksChunks)
+    matches!(ask.kind, Kind::BreaksOff | Kind::BreaksChunks) || ask.stops && ask.kind == Kind::Mirror
 }
