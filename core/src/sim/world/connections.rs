@@ -53,7 +53,7 @@ impl World {
     ) -> usize {
         let name = self.processes[process].name.clone();
         let conn = Box::new(conn);
-        let machine = MachineState { process, conn, woken: true, todo: Todo::default() };
+        let machine = MachineState { process, conn, woken: true, read: Vec::new(), todo: Todo::default() };
         self.ends.push(End::new(name, peer, delay, Actor::Machine(machine), asks));
         self.ends.len() - 1
     }

@@ -50,11 +50,11 @@ impl World {
             if todo.read
                 && let Some(item) = self.ends[end].inbound.read(now, io_bytes)
             {
-                let conn = &mut self.machine(end).conn;
+                let machine = self.machine(end);
                 match item {
-                    Item::Bytes(bytes) => conn.received(&bytes),
-                    Item::End => conn.ended(),
-                    Item::Reset => conn.broke(),
+                    Item::Bytes(bytes) => machine.read = bytes,
+                    Item::End => machine.conn.ended(),
+                    Item::Reset => machine.conn.broke(),
                 }
                 moved = true;
             }
@@ -70,7 +70,7 @@ impl World {
         let machine = self.machine(end);
         machine.woken = false;
         let process = machine.process;
-        let todo = machine.conn.advance();
+        let todo = machine.conn.advance_on(&mut machine.read);
         machine.todo = todo;
         self.note_state(end, todo);
         self.deliver(process, Some(end));

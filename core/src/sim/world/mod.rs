@@ -150,6 +150,8 @@ struct MachineState {
     process: usize,
     conn: Box<Conn>,
     woken: bool,
+    /// What was just read.
+    read: Vec<u8>,
     /// What it said last.
     todo: Todo,
 }
