@@ -455,7 +455,10 @@ mod tests {
         }
         fn advance(&mut self, _: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
             while let Some(end) = io.input.unread().iter().position(|byte| *byte == b'\n') {
-                self.0.lock().expect("no test panics under this lock").push(io.input.unread()[..end].to_vec());
+                self.0
+                    .lock()
+                    .expect("no test panics under this lock")
+                    .push(io.input.unread()[..end].to_vec());
                 io.input.consume(end + 1);
             }
             Ok(Want { read: true, ..Want::default() })

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use gesher_core::drive::Close;
-use rustix::event::{PollFd, PollFlags, poll};
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{RecvFlags, SendFlags, connect_unspec, recv, send};
 use socket2::{SockRef, TcpKeepalive};
 
