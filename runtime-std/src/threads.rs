@@ -11,8 +11,8 @@ use crate::conn::{Connection, cut_all};
 use crate::system::{Clock, Socket};
 use crate::watch::Watch;
 
-/// How many connections a process may have where [`Options::connections_max`](drive::Options::connections_max) does not say: each has one or two
-/// threads.
+/// How many connections a process may have where [`connections_max`](drive::Options::connections_max) does not say: each
+/// has one or two threads.
 pub const CONNECTIONS_MAX: usize = 512;
 
 /// What the connections of one process share.

@@ -115,9 +115,7 @@ impl Conn {
 
     /// Lets the machine make progress, delivers its effects, and says what to do with the socket.
     pub fn advance(&mut self) -> Todo {
-        let todo = self.step();
-        self.io.input.release();
-        todo
+        self.advance_on(&mut Vec::new())
     }
 
     /// The same on what was just read, which is left empty.

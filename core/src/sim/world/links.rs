@@ -111,20 +111,10 @@ impl World {
             | LinkTrouble::Reorder(_)
             | LinkTrouble::Repeat(_) => {}
             LinkTrouble::Cut(_) => inbound.end(now + self.link_delay),
-            LinkTrouble::Reset => {
-                for end in [gateway, link] {
-                    let inbound = &mut self.ends[end].inbound;
-                    inbound.clogged = false;
-                    inbound.reset(now);
-                }
-            }
-            LinkTrouble::Clog => {
-                inbound.clogged = true;
-                self.ends[link].inbound.clogged = true;
-            }
+            LinkTrouble::Reset => self.reset_connection(link),
+            LinkTrouble::Clog => self.clog(link),
             LinkTrouble::Forget => {
-                inbound.clogged = true;
-                self.ends[link].inbound.clogged = true;
+                self.clog(link);
                 let machine = self.machine(link);
                 machine.conn.broke();
                 machine.woken = true;

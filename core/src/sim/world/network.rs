@@ -61,15 +61,10 @@ impl World {
 
     /// Somebody on the way resets all connections to an app, at both ends. False if there are none.
     pub(in crate::sim) fn reset_app(&mut self, app: &str) -> bool {
-        let ends = self.connections_of(app);
-        if !ends.is_empty() {
-            self.note_trouble(&format!("connector <-> {app}: reset"));
-        }
-        ends.iter().for_each(|end| self.reset_connection(*end));
-        !ends.is_empty()
+        self.trouble_app(app, "reset", Self::reset_connection)
     }
 
-    fn reset_connection(&mut self, end: usize) {
+    pub(super) fn reset_connection(&mut self, end: usize) {
         let now = self.clock.now();
         for end in self.both_ends(end) {
             let inbound = &mut self.ends[end].inbound;
@@ -86,15 +81,20 @@ impl World {
 
     /// The same on the connections that an app has now. False if there are none.
     pub(in crate::sim) fn clog_app(&mut self, app: &str) -> bool {
+        self.trouble_app(app, "nothing passes any more", Self::clog)
+    }
+
+    /// Something happens to each connection that an app has; false if there are none.
+    fn trouble_app(&mut self, app: &str, what: &str, happens: fn(&mut Self, usize)) -> bool {
         let ends = self.connections_of(app);
         if !ends.is_empty() {
-            self.note_trouble(&format!("connector <-> {app}: nothing passes any more"));
+            self.note_trouble(&format!("connector <-> {app}: {what}"));
         }
-        ends.iter().for_each(|end| self.clog(*end));
+        ends.iter().for_each(|end| happens(self, *end));
         !ends.is_empty()
     }
 
-    fn clog(&mut self, end: usize) {
+    pub(super) fn clog(&mut self, end: usize) {
         for end in self.both_ends(end) {
             self.ends[end].inbound.clogged = true;
         }
