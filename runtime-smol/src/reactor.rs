@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Token};
+use smol::Executor;
 
 use crate::flag::{BROKEN, DUE, ENDED, Flag, READABLE, WRITABLE};
 
@@ -29,6 +30,8 @@ use crate::flag::{BROKEN, DUE, ENDED, Flag, READABLE, WRITABLE};
 const BELL: Token = Token(usize::MAX);
 /// Edges that are taken from the kernel at once.
 const EVENTS: usize = 1024;
+/// Tasks that run before sockets are looked at again.
+const TICKS: usize = 256;
 
 /// The run's own half: the thread that waits.
 pub(crate) struct Driver {
@@ -82,26 +85,31 @@ impl Driver {
         &self.reactor
     }
 
-    /// Runs `future` to its end on this thread, which waits for readiness and time in between.
-    pub(crate) fn block_on<T>(mut self, future: impl Future<Output = T>) -> T {
+    /// Runs `future` to its end on this thread, and the tasks of `executor` beside it, and waits for readiness and time
+    /// in between.
+    pub(crate) fn block_on<T>(mut self, executor: &Executor<'_>, future: impl Future<Output = T>) -> T {
         let mut future = pin!(future);
         let waker = Waker::from(Arc::clone(&self.reactor));
+        let mut cx = Context::from_waker(&waker);
         let mut events = Events::with_capacity(EVENTS);
         loop {
-            // What rings from here on may have been missed by the poll; what rang before is why it runs.
+            // What rings from here on may have been missed below; what rang before is why it runs.
             self.reactor.rung.store(false, Ordering::SeqCst);
-            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
                 return output;
             }
+            let all_ran = (0..TICKS).any(|_| !executor.try_tick());
             self.reactor.waits.store(true, Ordering::SeqCst);
-            let left = if self.reactor.rung.load(Ordering::SeqCst) {
-                Some(Duration::ZERO)
-            } else {
-                self.reactor.next_timer().map(|at| at.saturating_duration_since(Instant::now()))
-            };
-            // Interrupted by a signal: as if nothing had happened.
-            if self.poll.poll(&mut events, left).is_err() {
-                events.clear();
+            {
+                // While this is pending, whoever gives the executor something to do rings.
+                let more = pin!(executor.tick());
+                let idle =
+                    all_ran && more.poll(&mut cx).is_pending() && !self.reactor.rung.load(Ordering::SeqCst);
+                let left = if idle { self.reactor.time_left() } else { Some(Duration::ZERO) };
+                // Interrupted by a signal: as if nothing had happened.
+                if self.poll.poll(&mut events, left).is_err() {
+                    events.clear();
+                }
             }
             self.reactor.waits.store(false, Ordering::SeqCst);
             self.reactor.note(&events);
@@ -114,8 +122,10 @@ impl Reactor {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn next_timer(&self) -> Option<Instant> {
-        self.lock().timers.first().map(|(at, _)| *at)
+    /// Until the next timer.
+    fn time_left(&self) -> Option<Duration> {
+        let next = self.lock().timers.first().map(|(at, _)| *at);
+        next.map(|at| at.saturating_duration_since(Instant::now()))
     }
 
     /// Tells the flags what happened and what is due.

@@ -30,7 +30,7 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     let tasks = || Tasks { clock, reactor: Arc::clone(&reactor), executor: Arc::downgrade(&executor) };
     let accept = |listener, world| Ok(executor.spawn(Accepting::new(listener, world, &reactor)?.run()));
     let mut run = Run::start(services, &options, tasks, accept)?;
-    Ok(driver.block_on(executor.run(async {
+    Ok(driver.block_on(&executor, async {
         loop {
             match run.next(clock.now().mono) {
                 Next::Close(accepting) => {
@@ -47,5 +47,5 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
                 Next::Over(stopped) => return stopped,
             }
         }
-    })))
+    }))
 }

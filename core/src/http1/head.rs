@@ -250,9 +250,9 @@ impl HeadScan {
     fn start_line(&mut self, input: &[u8], kind: HeadKind) -> Result<bool, Violation> {
         let (stop, too_long) = match kind {
             HeadKind::Request => {
-                (self.skip(input, |byte| matches!(byte, b' '..=b'~')), Violation::RequestLineTooLong)
+                (self.skip_many(input, |byte| matches!(byte, b' '..=b'~')), Violation::RequestLineTooLong)
             }
-            HeadKind::Response => (self.skip(input, is_value_byte), Violation::StatusLine),
+            HeadKind::Response => (self.skip_many(input, is_value_byte), Violation::StatusLine),
         };
         let line = &input[self.line..self.searched];
         if line.len() > limits::REQUEST_LINE_BYTES_MAX {
@@ -300,7 +300,7 @@ impl HeadScan {
     }
 
     fn value(&mut self, input: &[u8]) -> Result<bool, Violation> {
-        match self.skip(input, is_value_byte) {
+        match self.skip_many(input, is_value_byte) {
             None => Ok(false),
             Some(b'\r' | b'\n') => self.end_line(input, Stage::LineStart),
             Some(_) => Err(Violation::FieldValue),
@@ -310,10 +310,22 @@ impl HeadScan {
     /// Moves behind the bytes of a class; what is next, if it is there already.
     #[inline]
     fn skip(&mut self, input: &[u8], is_of_class: impl Fn(u8) -> bool) -> Option<u8> {
-        let rest = &input[self.searched..];
-        let length = rest.iter().position(|&byte| !is_of_class(byte)).unwrap_or(rest.len());
-        self.searched += length;
-        rest.get(length).copied()
+        while let Some(&byte) = input.get(self.searched) {
+            if !is_of_class(byte) {
+                return Some(byte);
+            }
+            self.searched += 1;
+        }
+        None
+    }
+
+    /// The same where many are expected: without a branch for each, sixteen cost as much as one.
+    #[inline]
+    fn skip_many(&mut self, input: &[u8], is_of_class: impl Fn(u8) -> bool) -> Option<u8> {
+        let (chunks, _) = input[self.searched..].as_chunks::<16>();
+        let is_whole = |chunk: &&[u8; 16]| chunk.iter().fold(true, |all, &byte| all & is_of_class(byte));
+        self.searched += 16 * chunks.iter().take_while(is_whole).count();
+        self.skip(input, is_of_class)
     }
 
     /// Moves behind the CRLF at hand; not before its LF is there.
@@ -593,7 +605,7 @@ fn is_token_byte(byte: u8) -> bool {
 
 /// RFC 9110, 5.5: visible ASCII, space, tab and obs-text.
 pub(super) fn is_value_byte(byte: u8) -> bool {
-    byte == b'\t' || (byte >= b' ' && byte != 0x7F)
+    (byte == b'\t') | ((byte >= b' ') & (byte != 0x7F))
 }
 
 #[cfg(test)]

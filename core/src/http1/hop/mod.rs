@@ -134,41 +134,33 @@ enum Name {
 
 impl Name {
     fn of(name: &[u8]) -> Self {
-        let candidates: &[(&str, Name)] = match name.len() {
-            2 => &[("te", Name::Te)],
-            3 => &[("via", Name::Via)],
-            4 => &[("host", Name::Host), ("date", Name::Date)],
-            6 => &[
-                ("accept", Name::Accept),
-                ("cookie", Name::Protected),
-                ("origin", Name::Source),
-                ("expect", Name::Expect),
-            ],
-            7 => &[("referer", Name::Source), ("upgrade", Name::Upgrade)],
-            8 => &[("location", Name::Location)],
-            9 => &[("forwarded", Name::Forwarded)],
-            10 => &[
-                ("connection", Name::Connection),
-                ("set-cookie", Name::SetCookie),
-                ("keep-alive", Name::KeepAlive),
-            ],
-            13 => &[("authorization", Name::Protected)],
-            14 => &[("content-length", Name::ContentLength), ("http2-settings", Name::NextHop)],
-            15 => &[("x-forwarded-for", Name::ForwardedFor)],
-            16 => &[
-                ("content-location", Name::Location),
-                ("x-forwarded-host", Name::ForwardedHost),
-                ("proxy-connection", Name::NextHop),
-            ],
-            17 => {
-                &[("transfer-encoding", Name::TransferEncoding), ("x-forwarded-proto", Name::ForwardedProto)]
-            }
-            19 => &[("proxy-authorization", Name::NextHop)],
-            27 => &[("access-control-allow-origin", Name::Location)],
-            _ => &[],
-        };
-        let same = |(known, _): &&(&str, Name)| name.eq_ignore_ascii_case(known.as_bytes());
-        candidates.iter().find(same).map_or(Name::Other, |(_, found)| *found)
+        let mut lower = [0; b"access-control-allow-origin".len()];
+        let Some(lower) = lower.get_mut(..name.len()) else { return Name::Other };
+        lower.copy_from_slice(name);
+        lower.make_ascii_lowercase();
+        match &*lower {
+            b"accept" => Name::Accept,
+            b"connection" => Name::Connection,
+            b"content-length" => Name::ContentLength,
+            b"date" => Name::Date,
+            b"expect" => Name::Expect,
+            b"forwarded" => Name::Forwarded,
+            b"x-forwarded-for" => Name::ForwardedFor,
+            b"x-forwarded-host" => Name::ForwardedHost,
+            b"x-forwarded-proto" => Name::ForwardedProto,
+            b"host" => Name::Host,
+            b"keep-alive" => Name::KeepAlive,
+            b"location" | b"content-location" | b"access-control-allow-origin" => Name::Location,
+            b"proxy-connection" | b"proxy-authorization" | b"http2-settings" => Name::NextHop,
+            b"cookie" | b"authorization" => Name::Protected,
+            b"set-cookie" => Name::SetCookie,
+            b"origin" | b"referer" => Name::Source,
+            b"te" => Name::Te,
+            b"transfer-encoding" => Name::TransferEncoding,
+            b"upgrade" => Name::Upgrade,
+            b"via" => Name::Via,
+            _ => Name::Other,
+        }
     }
 
     /// Whether fields of this name go no further than the next hop (RFC 9110, 7.6.1).
@@ -288,14 +280,6 @@ fn split_origin(uri: &[u8]) -> Option<(bool, &[u8], &[u8])> {
 fn same_authority(https: bool, a: &[u8], b: &[u8]) -> bool {
     let port: &[u8] = if https { b":443" } else { b":80" };
     a.strip_suffix(port).unwrap_or(a).eq_ignore_ascii_case(b.strip_suffix(port).unwrap_or(b))
-}
-
-/// Whether `text` ends where its first blank line does.
-///
-/// A link delimits heads itself, so a second one in the same text could only be there to be taken for a message.
-fn is_one_head(text: &[u8]) -> bool {
-    let end = text.windows(4).position(|bytes| bytes == b"\r\n\r\n");
-    end.is_some_and(|end| end + 4 == text.len())
 }
 
 /// The elements of a list, without white space around them; empty ones are left out (RFC 9110, 5.6.1).

@@ -7,8 +7,8 @@ use super::super::Violation;
 use super::super::body::{BodyKind, Framing, request_framing};
 use super::super::head::{Field, RequestHead, Target, Version, is_valid_authority, parse_request};
 use super::{
-    Connection, HostRule, Name, Origins, elements, is_one_head, passable_protocols, put, put_content_length,
-    put_field, room_for, same_authority, split_origin,
+    Connection, HostRule, Name, Origins, elements, passable_protocols, put, put_content_length, put_field,
+    room_for, same_authority, split_origin,
 };
 use crate::limits;
 
@@ -173,9 +173,6 @@ pub fn request_to_target(
     target_authority: &str,
     out: &mut Vec<u8>,
 ) -> Result<TargetRequest, Violation> {
-    if !is_one_head(text) {
-        return Err(Violation::NotHttp);
-    }
     let head = parse_request(text)?;
     let is_upgrade = kind == BodyKind::Upgrade;
     let upgrade = if is_upgrade { passable_protocols(&head.fields) } else { Vec::new() };

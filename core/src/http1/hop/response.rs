@@ -7,7 +7,7 @@ use super::super::answer::put_date;
 use super::super::body::{BodyKind, Framing, response_framing};
 use super::super::head::{ResponseHead, Version, parse_response};
 use super::{
-    Connection, Name, Origins, RequestFacts, TargetFacts, accepted_protocols, elements, is_one_head, put,
+    Connection, Name, Origins, RequestFacts, TargetFacts, accepted_protocols, elements, put,
     put_content_length, put_field, room_for, same_authority, split_origin,
 };
 use crate::limits;
@@ -118,9 +118,6 @@ pub fn response_to_visitor(
     now: UnixSecs,
     out: &mut Vec<u8>,
 ) -> Result<VisitorResponse, Violation> {
-    if !is_one_head(text) {
-        return Err(Violation::StatusLine);
-    }
     let head = parse_response(text)?;
     let status = head.status;
     let is_upgrade = status == 101;
