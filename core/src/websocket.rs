@@ -33,6 +33,8 @@ use crate::buf::RecvBuf;
 use crate::fault::LinkFault;
 use crate::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 
+/// The header of a frame: two bytes, the longest form of a length, a masking key (RFC 6455, 5.2).
+const HEADER_BYTES_MAX: usize = 2 + 8 + 4;
 /// What the payload of a control frame may have (RFC 6455, 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
 /// An idle reader keeps no more memory than this.
@@ -187,25 +189,27 @@ pub fn write_binary(
     role: Role,
     rng: &mut ChaCha20Rng,
     out: &mut Vec<u8>,
-    payload_lens: &[usize],
+    payload_lens: impl Iterator<Item = usize> + Clone,
     fill: impl FnOnce(&mut [&mut [u8]]),
 ) {
     let begun = out.len();
-    let mut keys = Vec::with_capacity(payload_lens.len());
-    for len in payload_lens {
-        let key = put_header(role, BINARY, *len, rng, out);
-        keys.push((out.len() - begun, key));
+    out.reserve(payload_lens.clone().map(|len| HEADER_BYTES_MAX + len).sum());
+    let place = |len| {
+        let key = put_header(role, BINARY, len, rng, out);
+        let start = out.len() - begun;
         out.resize(out.len() + len, 0);
-    }
+        (start, key)
+    };
+    let places: Vec<(usize, [u8; 4])> = payload_lens.clone().map(place).collect();
     let (mut rest, mut at) = (&mut out[begun..], 0);
-    let mut payloads = Vec::with_capacity(keys.len());
-    for ((start, _), len) in keys.iter().zip(payload_lens) {
-        let (payload, after) = std::mem::take(&mut rest)[start - at..].split_at_mut(*len);
-        payloads.push(payload);
+    let mut cut = |((start, _), len): (&(usize, [u8; 4]), usize)| {
+        let (payload, after) = std::mem::take(&mut rest)[start - at..].split_at_mut(len);
         (rest, at) = (after, start + len);
-    }
+        payload
+    };
+    let mut payloads: Vec<&mut [u8]> = places.iter().zip(payload_lens).map(&mut cut).collect();
     fill(&mut payloads);
-    for (payload, (_, key)) in payloads.into_iter().zip(keys) {
+    for (payload, (_, key)) in payloads.into_iter().zip(places) {
         mask(payload, key);
     }
 }
@@ -382,7 +386,7 @@ mod tests {
     fn an_idle_reader_has_given_its_memory_back() {
         let mut out = Vec::new();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
-        write_binary(Role::Connector, &mut rng, &mut out, &[MESSAGE_BYTES_MAX], |payloads| {
+        write_binary(Role::Connector, &mut rng, &mut out, std::iter::once(MESSAGE_BYTES_MAX), |payloads| {
             payloads[0].fill(7)
         });
         let mut reader = Reader::new(Role::Gateway);

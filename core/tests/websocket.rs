@@ -102,7 +102,7 @@ fn lengths_of_256_and_65536_have_their_own_forms() {
         let payload = vec![7; len];
         assert_eq!(hear(Role::Connector, [header, &payload]), binary(&payload));
         let mut written = Vec::new();
-        websocket::write_binary(Role::Gateway, &mut rng(), &mut written, &[len], |payloads| {
+        websocket::write_binary(Role::Gateway, &mut rng(), &mut written, std::iter::once(len), |payloads| {
             payloads[0].copy_from_slice(&payload)
         });
         assert_eq!(written, [header, &payload].concat());
@@ -234,14 +234,14 @@ fn said() -> impl Strategy<Value = Said> {
 fn write(role: Role, said: &Said, rng: &mut ChaCha20Rng, out: &mut Vec<u8>) {
     match said {
         Said::Binary(bytes) => {
-            websocket::write_binary(role, rng, out, &[bytes.len()], |payloads| {
+            websocket::write_binary(role, rng, out, std::iter::once(bytes.len()), |payloads| {
                 payloads[0].copy_from_slice(bytes)
             });
         }
         Said::Fragments(fragments) => {
             for (index, bytes) in fragments.iter().enumerate() {
                 let start = out.len();
-                websocket::write_binary(role, rng, out, &[bytes.len()], |payloads| {
+                websocket::write_binary(role, rng, out, std::iter::once(bytes.len()), |payloads| {
                     payloads[0].copy_from_slice(bytes)
                 });
                 let fin = if index + 1 == fragments.len() { 0x80 } else { 0 };

@@ -69,12 +69,15 @@ pub struct RecordWriter {
     whole: Vec<Vec<u8>>,
     /// How many bytes are whole.
     whole_bytes: usize,
+    /// An empty buffer for the record after this one.
+    spare: Vec<u8>,
 }
 
 impl RecordWriter {
     /// A writer that begins with record 0.
     pub fn new(sealer: Box<dyn Sealer>) -> Self {
-        Self { sealer, next: 0, plain: vec![0; SEQUENCE_BYTES], whole: Vec::new(), whole_bytes: 0 }
+        let (whole, spare) = (Vec::new(), Vec::new());
+        Self { sealer, next: 0, plain: vec![0; SEQUENCE_BYTES], whole, whole_bytes: 0, spare }
     }
 
     /// Where frames are appended. Only append: the sequence number lies in front of them. What is in here has to stay
@@ -106,20 +109,23 @@ impl RecordWriter {
         assert!(self.plain.len() <= RECORD_PLAIN_BYTES_MAX, "a record is too long");
         self.next += 1;
         self.whole_bytes += self.plain.len();
-        let mut next = Vec::with_capacity(KEPT_BYTES.min(self.plain.len()));
+        let mut next = std::mem::take(&mut self.spare);
         next.extend_from_slice(&self.next.to_be_bytes());
         self.whole.push(std::mem::replace(&mut self.plain, next));
     }
 
     /// Seals the records that are whole, each as one message at the end of `out`.
     pub fn seal(&mut self, at: UnixSecs, role: Role, rng: &mut ChaCha20Rng, out: &mut Vec<u8>) {
-        let whole = std::mem::take(&mut self.whole);
-        let lens: Vec<usize> = whole.iter().map(|plain| token_len(plain.len())).collect();
-        websocket::write_binary(role, rng, out, &lens, |tokens| {
-            let pairs = whole.iter().zip(tokens);
+        let lens = self.whole.iter().map(|plain| token_len(plain.len()));
+        websocket::write_binary(role, rng, out, lens, |tokens| {
+            let pairs = self.whole.iter().zip(tokens);
             let mut records: Vec<Record<'_>> = pairs.map(|(plain, token)| Record { plain, token }).collect();
             self.sealer.seal_all(at, &mut records);
         });
+        for mut plain in self.whole.drain(..) {
+            clear(&mut plain);
+            self.spare = plain;
+        }
         self.whole_bytes = 0;
     }
 }

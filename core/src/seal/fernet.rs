@@ -100,6 +100,7 @@ impl<F: FnMut(&mut [u8]) + Send> Sealer for FernetSealer<F> {
 }
 
 /// What of a record is not encrypted yet, and the block that goes into its next one.
+#[derive(Default)]
 struct Lane<'a> {
     rest: &'a mut [[u8; BLOCK_BYTES]],
     last: u128,
@@ -107,17 +108,21 @@ struct Lane<'a> {
 
 /// Encrypts at most [`LANES`] tokens that were laid out: as long as the shortest lasts, then on with the others.
 fn encrypt_in_lockstep(cipher: &Aes128, records: &mut [Record<'_>]) {
-    let mut lanes: Vec<Lane<'_>> = records.iter_mut().map(|record| Lane::new(record.token)).collect();
-    while !lanes.is_empty() {
-        match <&mut [Lane<'_>; LANES]>::try_from(&mut lanes[..]) {
-            Ok(all) => cipher.encrypt_with_backend(Lockstep(all)),
-            Err(_) => {
-                for lane in &mut lanes {
-                    cipher.encrypt_with_backend(Lockstep(std::array::from_mut(lane)));
-                }
+    let mut lanes: [Lane<'_>; LANES] = Default::default();
+    let mut open = records.len();
+    for (lane, record) in lanes.iter_mut().zip(records) {
+        *lane = Lane::new(record.token);
+    }
+    while open > 0 {
+        if open == LANES {
+            cipher.encrypt_with_backend(Lockstep(&mut lanes));
+        } else {
+            for lane in &mut lanes[..open] {
+                cipher.encrypt_with_backend(Lockstep(std::array::from_mut(lane)));
             }
         }
-        lanes.retain(|lane| !lane.rest.is_empty());
+        lanes.sort_unstable_by_key(|lane| lane.rest.is_empty());
+        open = lanes.iter().filter(|lane| !lane.rest.is_empty()).count();
     }
 }
 

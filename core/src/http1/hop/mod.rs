@@ -134,33 +134,44 @@ enum Name {
 
 impl Name {
     fn of(name: &[u8]) -> Self {
-        let mut lower = [0; b"access-control-allow-origin".len()];
-        let Some(lower) = lower.get_mut(..name.len()) else { return Name::Other };
-        lower.copy_from_slice(name);
-        lower.make_ascii_lowercase();
-        match &*lower {
-            b"accept" => Name::Accept,
-            b"connection" => Name::Connection,
-            b"content-length" => Name::ContentLength,
-            b"date" => Name::Date,
-            b"expect" => Name::Expect,
-            b"forwarded" => Name::Forwarded,
-            b"x-forwarded-for" => Name::ForwardedFor,
-            b"x-forwarded-host" => Name::ForwardedHost,
-            b"x-forwarded-proto" => Name::ForwardedProto,
-            b"host" => Name::Host,
-            b"keep-alive" => Name::KeepAlive,
-            b"location" | b"content-location" | b"access-control-allow-origin" => Name::Location,
-            b"proxy-connection" | b"proxy-authorization" | b"http2-settings" => Name::NextHop,
-            b"cookie" | b"authorization" => Name::Protected,
-            b"set-cookie" => Name::SetCookie,
-            b"origin" | b"referer" => Name::Source,
-            b"te" => Name::Te,
-            b"transfer-encoding" => Name::TransferEncoding,
-            b"upgrade" => Name::Upgrade,
-            b"via" => Name::Via,
-            _ => Name::Other,
-        }
+        let candidates: &[(&str, Name)] = match name.len() {
+            2 => &[("te", Name::Te)],
+            3 => &[("via", Name::Via)],
+            4 => &[("host", Name::Host), ("date", Name::Date)],
+            6 => &[
+                ("accept", Name::Accept),
+                ("cookie", Name::Protected),
+                ("origin", Name::Source),
+                ("expect", Name::Expect),
+            ],
+            7 => &[("referer", Name::Source), ("upgrade", Name::Upgrade)],
+            8 => &[("location", Name::Location)],
+            9 => &[("forwarded", Name::Forwarded)],
+            10 => &[
+                ("connection", Name::Connection),
+                ("set-cookie", Name::SetCookie),
+                ("keep-alive", Name::KeepAlive),
+            ],
+            13 => &[("authorization", Name::Protected)],
+            14 => &[("content-length", Name::ContentLength), ("http2-settings", Name::NextHop)],
+            15 => &[("x-forwarded-for", Name::ForwardedFor)],
+            16 => &[
+                ("content-location", Name::Location),
+                ("x-forwarded-host", Name::ForwardedHost),
+                ("proxy-connection", Name::NextHop),
+            ],
+            17 => {
+                &[("transfer-encoding", Name::TransferEncoding), ("x-forwarded-proto", Name::ForwardedProto)]
+            }
+            19 => &[("proxy-authorization", Name::NextHop)],
+            27 => &[("access-control-allow-origin", Name::Location)],
+            _ => return Name::Other,
+        };
+        // Of one length no two begin with the same letter, which settles it for most names.
+        let first = name[0].to_ascii_lowercase();
+        let same = candidates.iter().find(|(known, _)| known.as_bytes()[0] == first);
+        let found = same.filter(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        found.map_or(Name::Other, |(_, found)| *found)
     }
 
     /// Whether fields of this name go no further than the next hop (RFC 9110, 7.6.1).

@@ -210,9 +210,15 @@ fn break_frames(deed: Deed, hello: Hello, frames: &mut Vec<u8>) {
 fn break_messages(deed: Deed, keys: &LinkKeys, rng: &mut ChaCha20Rng, out: &mut Vec<u8>) {
     let mut seal = |plain: &[u8], out: &mut Vec<u8>| {
         let mut sealer = FixedIv.sealer(&keys.c2g, rng.clone());
-        websocket::write_binary(Role::Connector, rng, out, &[token_len(plain.len())], |tokens| {
-            sealer.seal_all(UnixSecs(0), &mut [Record { plain, token: &mut *tokens[0] }]);
-        });
+        websocket::write_binary(
+            Role::Connector,
+            rng,
+            out,
+            std::iter::once(token_len(plain.len())),
+            |tokens| {
+                sealer.seal_all(UnixSecs(0), &mut [Record { plain, token: &mut *tokens[0] }]);
+            },
+        );
     };
     match deed {
         Deed::ReservedBits => out.extend([0xc2, 0x80, 0, 0, 0, 0]),

@@ -81,7 +81,7 @@ fn say_again(role: Role, seed: u8, said: &[Said]) {
     for message in said {
         match message {
             Said::Binary(bytes) => {
-                write_binary(speaker, &mut rng, &mut out, &[bytes.len()], |places| {
+                write_binary(speaker, &mut rng, &mut out, std::iter::once(bytes.len()), |places| {
                     places[0].copy_from_slice(bytes);
                 });
             }
