@@ -42,7 +42,7 @@ pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
         let (log, refused) = (log.clone(), refused.clone());
         Arc::new(move |event| match event {
             Event::GaveUp { refusal } => drop(refused.set(refusal)),
-            _ => log.event(&event),
+            _ => log.event(event),
         })
     };
     let service = Service { process, listeners: Vec::new(), on_event };

@@ -1,11 +1,11 @@
 //! Lines to a slow reader without ever waiting for it.
 //!
-//! Whoever logs only appends to a buffer under a short lock; one thread writes it out. So a terminal that is stopped
+//! Whoever logs only appends to a list under a short lock; one thread puts the lines into words and writes them out. So a terminal that is stopped
 //! (Ctrl-S), a full pipe or a slow disk never stops a connection, and memory stays bounded: what does not fit is
 //! dropped, counted, and the count is written when there is room again. An output that is closed is not an error:
 //! whoever closed it does not want the lines.
 //! ```text
-//! connections > line() > [ buffer, 256 KiB ] > thread > stderr
+//! connections > line() > [ list, 256 KiB ] > thread > stderr
 //! ```
 
 use std::io::{self, Write};
@@ -20,20 +20,27 @@ const COLLECT: Duration = Duration::from_millis(5);
 /// What was logged last gets this long to be written at the end.
 const FINISH: Duration = Duration::from_secs(1);
 
-/// Where lines go. Dropping it writes out what is left.
-pub(crate) struct LineWriter {
-    shared: Arc<Shared>,
+/// What becomes a line.
+pub(crate) trait Line: Send + 'static {
+    /// How much memory it takes, about.
+    fn bytes(&self) -> usize;
+    /// Appends it, without its line end.
+    fn put(self, out: &mut String);
 }
 
-#[derive(Default)]
-struct Shared {
-    waiting: Mutex<Waiting>,
+/// Where lines go. Dropping it writes out what is left.
+pub(crate) struct LineWriter<L: Line> {
+    shared: Arc<Shared<L>>,
+}
+
+struct Shared<L> {
+    waiting: Mutex<Waiting<L>>,
     changed: Condvar,
 }
 
-#[derive(Default)]
-struct Waiting {
-    bytes: Vec<u8>,
+struct Waiting<L> {
+    lines: Vec<L>,
+    bytes: usize,
     dropped: u64,
     /// The writer waits for a line.
     idle: bool,
@@ -43,24 +50,27 @@ struct Waiting {
     ended: bool,
 }
 
-impl LineWriter {
+impl<L: Line> LineWriter<L> {
     /// Starts the thread that writes to `out`.
     pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let shared = Arc::new(Shared::default());
+        let waiting =
+            Waiting { lines: Vec::new(), bytes: 0, dropped: 0, idle: false, finishing: false, ended: false };
+        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), changed: Condvar::new() });
         let for_thread = shared.clone();
         thread::Builder::new().name("log".into()).spawn(move || for_thread.write_to(out))?;
         Ok(Self { shared })
     }
 
-    /// Hands over one line, without its line end.
-    pub(crate) fn line(&self, line: &str) {
+    /// Hands over one line.
+    pub(crate) fn line(&self, line: L) {
         let mut waiting = self.shared.lock();
-        if waiting.bytes.len() + line.len() >= BUFFER_BYTES_MAX {
+        let bytes = waiting.bytes + line.bytes();
+        if bytes > BUFFER_BYTES_MAX {
             waiting.dropped += 1;
             return;
         }
-        waiting.bytes.extend_from_slice(line.as_bytes());
-        waiting.bytes.push(b'\n');
+        waiting.bytes = bytes;
+        waiting.lines.push(line);
         if waiting.idle {
             self.shared.changed.notify_all();
         }
@@ -75,22 +85,26 @@ impl LineWriter {
     }
 }
 
-impl Drop for LineWriter {
+impl<L: Line> Drop for LineWriter<L> {
     fn drop(&mut self) {
         self.finish();
     }
 }
 
-impl Shared {
-    /// A panic elsewhere does not end the log: the buffer is whole between any two statements.
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+impl<L: Line> Shared<L> {
+    /// A panic elsewhere does not end the log: the list is whole between any two statements.
+    fn lock(&self) -> MutexGuard<'_, Waiting<L>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_to(&self, mut out: impl Write) {
-        let mut batch = Vec::new();
+        let (mut batch, mut text) = (Vec::new(), String::new());
         while let Some(dropped) = self.next_batch(&mut batch) {
-            let _ = out.write_all(&batch);
+            for line in batch.drain(..) {
+                line.put(&mut text);
+                text.push('\n');
+            }
+            let _ = out.write_all(text.as_bytes());
             if dropped > 0 {
                 let _ = writeln!(
                     out,
@@ -98,25 +112,26 @@ impl Shared {
                 );
             }
             let _ = out.flush();
-            batch.clear();
+            text.clear();
         }
         self.lock().ended = true;
         self.changed.notify_all();
     }
 
     /// Waits for lines, takes them all, and says how many had been dropped; none when no more will come.
-    fn next_batch(&self, batch: &mut Vec<u8>) -> Option<u64> {
+    fn next_batch(&self, batch: &mut Vec<L>) -> Option<u64> {
         let mut waiting = self.lock();
         waiting.idle = true;
-        let wait = self.changed.wait_while(waiting, |waiting| waiting.bytes.is_empty() && !waiting.finishing);
+        let wait = self.changed.wait_while(waiting, |waiting| waiting.lines.is_empty() && !waiting.finishing);
         waiting = wait.unwrap_or_else(PoisonError::into_inner);
         waiting.idle = false;
         let wait = self.changed.wait_timeout_while(waiting, COLLECT, |waiting| !waiting.finishing);
         (waiting, _) = wait.unwrap_or_else(PoisonError::into_inner);
-        if waiting.bytes.is_empty() {
+        if waiting.lines.is_empty() {
             return None;
         }
-        std::mem::swap(&mut waiting.bytes, batch);
+        std::mem::swap(&mut waiting.lines, batch);
+        waiting.bytes = 0;
         Some(std::mem::take(&mut waiting.dropped))
     }
 }
@@ -125,6 +140,15 @@ impl Shared {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    impl Line for String {
+        fn bytes(&self) -> usize {
+            self.len()
+        }
+        fn put(self, out: &mut String) {
+            out.push_str(&self);
+        }
+    }
 
     /// Takes what is written only when the test lets it.
     struct Gate {
@@ -156,7 +180,7 @@ mod tests {
         drop(opener);
         let lines = LineWriter::start(gate).unwrap();
         for number in 0..1000 {
-            lines.line(&number.to_string());
+            lines.line(number.to_string());
         }
         drop(lines);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
@@ -169,9 +193,9 @@ mod tests {
         let lines = LineWriter::start(gate).unwrap();
         let line = "x".repeat(1023);
         for _ in 0..2048 {
-            lines.line(&line);
+            lines.line(line.clone());
         }
-        assert!(lines.shared.lock().bytes.len() <= BUFFER_BYTES_MAX);
+        assert!(lines.shared.lock().bytes <= BUFFER_BYTES_MAX);
         drop(opener);
         drop(lines);
         let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
@@ -194,7 +218,7 @@ mod tests {
             }
         }
         let lines = LineWriter::start(Closed).unwrap();
-        lines.line("nobody reads this");
+        lines.line("nobody reads this".to_owned());
         lines.finish();
         assert!(lines.shared.lock().ended);
     }

@@ -20,7 +20,7 @@ use gesher_core::event::{Disconnect, Event, RequestLog};
 use crate::args::{ColorWhen, LogArgs, LogFormat};
 use crate::escape::{escape, json};
 use crate::exit::Failure;
-use crate::lines::LineWriter;
+use crate::lines::{Line, LineWriter};
 use crate::words;
 
 /// Room for most lines.
@@ -40,13 +40,11 @@ pub(crate) enum Level {
 #[derive(Clone)]
 pub(crate) struct Log {
     look: Look,
-    /// Which of several processes in one speaks.
-    actor: Option<&'static str>,
     /// The gateway's address, to the connector that speaks.
     gateway: Arc<str>,
     /// Why there was no link when it was last said.
     said: Arc<Mutex<Option<Disconnect>>>,
-    lines: Arc<LineWriter>,
+    lines: Arc<LineWriter<Entry>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +52,14 @@ struct Look {
     format: LogFormat,
     color: bool,
     least: Level,
+    /// Which of several processes in one speaks.
+    actor: Option<&'static str>,
+}
+
+/// What becomes a line. There are many requests, so theirs are put into words by the thread that writes them.
+enum Entry {
+    Text(String),
+    Request { look: Look, level: Level, request: Box<RequestLog>, time: SystemTime },
 }
 
 impl Log {
@@ -75,11 +81,11 @@ impl Log {
                 io::stderr().is_terminal() && !unwanted
             }
         };
-        Ok(Self::new(Look { format: args.log_format, color, least }, lines))
+        Ok(Self::new(Look { format: args.log_format, color, least, actor: None }, lines))
     }
 
-    fn new(look: Look, lines: LineWriter) -> Self {
-        Self { look, actor: None, gateway: "".into(), said: Arc::default(), lines: Arc::new(lines) }
+    fn new(look: Look, lines: LineWriter<Entry>) -> Self {
+        Self { look, gateway: "".into(), said: Arc::default(), lines: Arc::new(lines) }
     }
 
     /// The same log for a connector of the gateway at this address.
@@ -90,7 +96,7 @@ impl Log {
     /// The same log, with the name of who speaks in each line.
     #[cfg_attr(not(feature = "demo"), allow(dead_code, reason = "for several processes in one"))]
     pub(crate) fn named(&self, actor: &'static str) -> Self {
-        Self { actor: Some(actor), ..self.clone() }
+        Self { look: Look { actor: Some(actor), ..self.look }, ..self.clone() }
     }
 
     /// The same log without what does not matter when all goes well, unless it was asked for.
@@ -101,19 +107,16 @@ impl Log {
     }
 
     /// Writes the line of an event, if it has one.
-    pub(crate) fn event(&self, event: &Event) {
-        if let Some(line) = self.line(event, SystemTime::now()) {
-            self.lines.line(&line);
+    pub(crate) fn event(&self, event: Event) {
+        if let Some(entry) = self.entry(event, SystemTime::now()) {
+            self.lines.line(entry);
         }
     }
 
     /// Writes a warning.
     pub(crate) fn warning(&self, text: &str) {
-        self.lines.line(&self.render(
-            Level::Warning,
-            ("warning", text.into(), Fields::default()),
-            SystemTime::now(),
-        ));
+        let description = ("warning", text.into(), Fields::default());
+        self.lines.line(Entry::Text(self.look.render(Level::Warning, description, SystemTime::now())));
     }
 
     /// Writes out what is left.
@@ -121,20 +124,15 @@ impl Log {
         self.lines.finish();
     }
 
-    fn line(&self, event: &Event, time: SystemTime) -> Option<String> {
-        let level = self.weigh(event)?;
-        if level < self.look.least {
-            return None;
-        }
-        // There are many requests: of theirs only what the format needs is made.
-        Some(match (event, self.look.format) {
-            (Event::Request(request), LogFormat::Human) => {
-                self.human(level, RequestText { log: self, request }, time)
+    fn entry(&self, event: Event, time: SystemTime) -> Option<Entry> {
+        let look = self.look;
+        let level = self.weigh(&event).filter(|level| *level >= look.least)?;
+        Some(match event {
+            Event::Request(request) => Entry::Request { look, level, request, time },
+            event => {
+                let description = of_gateway(&event).or_else(|| self.of_connector(&event))?;
+                Entry::Text(look.render(level, description, time))
             }
-            (Event::Request(request), LogFormat::Json) => {
-                self.json(level, ("request", String::new(), self.request_fields(request)), time)
-            }
-            _ => self.render(level, of_gateway(event).or_else(|| self.of_connector(event))?, time),
         })
     }
 
@@ -216,14 +214,42 @@ impl Log {
             _ => return None,
         })
     }
+}
 
+impl Line for Entry {
+    fn bytes(&self) -> usize {
+        match self {
+            Entry::Text(text) => text.len(),
+            Entry::Request { request, .. } => {
+                size_of::<Self>() + size_of::<RequestLog>() + request.method.len() + request.target.len()
+            }
+        }
+    }
+
+    fn put(self, out: &mut String) {
+        match self {
+            Entry::Text(text) => out.push_str(&text),
+            Entry::Request { look, level, request, time } => match look.format {
+                LogFormat::Human => {
+                    look.put_human(level, RequestText { look, request: &request }, time, out);
+                }
+                LogFormat::Json => {
+                    let description = ("request", String::new(), look.request_fields(&request));
+                    look.put_json(level, description, time, out);
+                }
+            },
+        }
+    }
+}
+
+impl Look {
     fn request_fields(&self, request: &RequestLog) -> Fields {
         let (path, query) = split(&request.target);
         let mut fields = Fields::default()
             .text("id", format_args!("{:016x}", request.id))
             .text("method", String::from_utf8_lossy(&request.method))
             .text("path", String::from_utf8_lossy(path));
-        if self.look.least == Level::Detail {
+        if self.least == Level::Detail {
             if let Some(query) = query {
                 fields = fields.text("query", String::from_utf8_lossy(query));
             }
@@ -246,14 +272,15 @@ impl Log {
     }
 
     fn render(&self, level: Level, description: Description, time: SystemTime) -> String {
-        match self.look.format {
-            LogFormat::Human => self.human(level, description.1, time),
-            LogFormat::Json => self.json(level, description, time),
+        let mut line = String::with_capacity(LINE_BYTES);
+        match self.format {
+            LogFormat::Human => self.put_human(level, description.1, time, &mut line),
+            LogFormat::Json => self.put_json(level, description, time, &mut line),
         }
+        line
     }
 
-    fn human(&self, level: Level, text: impl Display, time: SystemTime) -> String {
-        let mut line = String::with_capacity(LINE_BYTES);
+    fn put_human(&self, level: Level, text: impl Display, time: SystemTime, line: &mut String) {
         let time = self.paint(Style::new().dimmed(), humantime::format_rfc3339_seconds(time));
         let _ = write!(line, "{time} ");
         if level == Level::Warning {
@@ -263,17 +290,16 @@ impl Log {
             let _ = write!(line, "{actor}: ");
         }
         let _ = write!(line, "{text}");
-        line
     }
 
-    fn json(&self, level: Level, (kind, text, fields): Description, time: SystemTime) -> String {
+    fn put_json(&self, level: Level, (kind, text, fields): Description, time: SystemTime, line: &mut String) {
         let time = humantime::format_rfc3339_millis(time);
         let level = match level {
             Level::Warning => "warning",
             Level::Info => "info",
             Level::Detail => "detail",
         };
-        let mut line = format!("{{\"time\":\"{time}\",\"level\":\"{level}\",\"event\":\"{kind}\"");
+        let _ = write!(line, "{{\"time\":\"{time}\",\"level\":\"{level}\",\"event\":\"{kind}\"");
         if let Some(actor) = self.actor {
             let _ = write!(line, ",\"actor\":{}", json(actor));
         }
@@ -281,11 +307,10 @@ impl Log {
             let _ = write!(line, ",\"message\":{}", json(&text));
         }
         let _ = write!(line, "{fields}}}");
-        line
     }
 
     fn paint<T: Display>(&self, style: Style, what: T) -> Painted<T> {
-        Painted { style: if self.look.color { style } else { Style::new() }, what }
+        Painted { style: if self.color { style } else { Style::new() }, what }
     }
 }
 
@@ -303,21 +328,21 @@ impl<T: Display> Display for Painted<T> {
 
 /// A request's line for people.
 struct RequestText<'a> {
-    log: &'a Log,
+    look: Look,
     request: &'a RequestLog,
 }
 
 impl Display for RequestText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { log, request } = self;
-        let verbose = log.look.least == Level::Detail;
+        let Self { look, request } = self;
+        let verbose = look.least == Level::Detail;
         let (path, query) = split(&request.target);
         write!(f, "{} {}", escape(&request.method), escape(path))?;
         if let (true, Some(query)) = (verbose, query) {
             write!(f, "?{}", escape(query))?;
         }
         match request.status {
-            Some(status) => write!(f, " {}", log.paint(status_style(status), status))?,
+            Some(status) => write!(f, " {}", look.paint(status_style(status), status))?,
             None => f.write_str(" -")?,
         }
         let connector = escape(request.connector.as_deref().unwrap_or("-").as_bytes());
@@ -435,11 +460,16 @@ mod tests {
 
     fn log(format: LogFormat, least: Level, color: bool) -> Log {
         let lines = LineWriter::start(io::sink()).unwrap();
-        Log::new(Look { format, color, least }, lines).towards("http://gw:8000")
+        Log::new(Look { format, color, least, actor: None }, lines).towards("http://gw:8000")
     }
 
     fn at(log: &Log, event: &Event) -> Option<String> {
-        log.line(event, SystemTime::UNIX_EPOCH + Duration::from_millis(1_777_629_600_250))
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(1_777_629_600_250);
+        log.entry(event.clone(), time).map(|entry| {
+            let mut line = String::new();
+            entry.put(&mut line);
+            line
+        })
     }
 
     fn human(event: &Event) -> String {

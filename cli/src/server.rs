@@ -40,7 +40,7 @@ pub(crate) fn run(args: ServerArgs) -> Result<Exit, Failure> {
     let process = GatewayHub::new(settings.config, settings::seed()?);
     let on_event = {
         let log = log.clone();
-        Arc::new(move |event| log.event(&event))
+        Arc::new(move |event| log.event(event))
     };
     let service = Service { process, listeners, on_event };
     let stopped = runtime.run(vec![service], options(settings.drain));

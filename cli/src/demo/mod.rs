@@ -74,7 +74,7 @@ fn deployment(
             if let Event::Joined { .. } = &event {
                 let _ = joined.send(());
             }
-            log.event(&event);
+            log.event(event);
         })
     };
     let hub = GatewayHub::new(GatewayConfig::new(Keys::derive(&secret, &pin)), settings::seed()?);
@@ -87,7 +87,7 @@ fn deployment(
         services.push(Service {
             process: ConnectorHub::new(config, settings::seed()?),
             listeners: Vec::new(),
-            on_event: Arc::new(move |event| log.event(&event)),
+            on_event: Arc::new(move |event| log.event(event)),
         });
     }
     Ok((services, joins, pin))
