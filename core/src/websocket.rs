@@ -35,6 +35,8 @@ use crate::limits::{FRAGMENTS_MAX, MESSAGE_BYTES_MAX};
 
 /// What the payload of a control frame may have (RFC 6455, 5.5).
 const CONTROL_BYTES_MAX: usize = 125;
+/// The header of a frame: two bytes, the longest length, and a key.
+const HEADER_BYTES_MAX: usize = 2 + 8 + 4;
 /// An idle reader keeps no more memory than this.
 const IDLE_BYTES: usize = 4 * 1024;
 
@@ -106,12 +108,19 @@ impl Reader {
     ///
     /// # Errors
     /// The faults that [`LinkFault`] names after WebSocket, and [`LinkFault::MessageTooLong`].
-    pub fn next(&mut self, input: &mut RecvBuf) -> Result<Option<Message<'_>>, LinkFault> {
+    pub fn next<'a>(&'a mut self, input: &'a mut RecvBuf) -> Result<Option<Message<'a>>, LinkFault> {
         if self.fragments == 0 {
             self.message.clear();
         }
         loop {
             if let Some(fragment) = &mut self.fragment {
+                // Most messages are one frame that is here whole: it stays where it lies.
+                if self.fragments == 1 && self.message.is_empty() && fragment.is_whole_in(input) {
+                    let payload = input.take(fragment.left);
+                    mask(payload, fragment.key);
+                    (self.fragment, self.fragments) = (None, 0);
+                    return Ok(Some(Message::Binary(payload)));
+                }
                 fragment.take(input, &mut self.message);
                 if fragment.left > 0 {
                     break;
@@ -148,7 +157,6 @@ impl Reader {
         if header.payload > MESSAGE_BYTES_MAX - self.message.len() {
             return Err(LinkFault::MessageTooLong);
         }
-        self.message.reserve_exact(header.payload);
         self.fragments += 1;
         self.fragment = Some(Fragment { left: header.payload, key: header.key, is_last: header.is_last });
         Ok(())
@@ -170,9 +178,15 @@ impl Reader {
 }
 
 impl Fragment {
+    /// Whether it ends a message and all that is still to come of it has arrived.
+    fn is_whole_in(&self, input: &RecvBuf) -> bool {
+        self.is_last && self.left <= input.len()
+    }
+
     /// Moves what has arrived of the payload to the end of `message`.
     fn take(&mut self, input: &mut RecvBuf, message: &mut Vec<u8>) {
         let count = self.left.min(input.len());
+        message.reserve_exact(self.left);
         let start = message.len();
         message.extend_from_slice(&input.unread()[..count]);
         input.consume(count);
@@ -191,6 +205,7 @@ pub fn write_binary(
     fill: impl FnOnce(&mut [&mut [u8]]),
 ) {
     let begun = out.len();
+    out.reserve(payload_lens.iter().map(|len| HEADER_BYTES_MAX + len).sum());
     let mut keys = Vec::with_capacity(payload_lens.len());
     for len in payload_lens {
         let key = put_header(role, BINARY, *len, rng, out);
