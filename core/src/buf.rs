@@ -3,6 +3,8 @@
 
 use std::collections::VecDeque;
 
+use crate::limits::HTTP_OUTPUT_BYTES;
+
 /// Bytes that arrived and were not consumed yet.
 #[derive(Debug, Default)]
 pub struct RecvBuf {
@@ -91,6 +93,27 @@ impl RecvBuf {
         self.start += count;
     }
 
+    /// Marks `count` bytes as read and lends them once more, to be changed in place.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn take(&mut self, count: usize) -> &mut [u8] {
+        let begun = self.start;
+        self.consume(count);
+        &mut self.bytes[begun..self.start]
+    }
+
+    /// Moves all that is unread into `out`, which is empty, by swapping the memory of both; false if it has to be copied,
+    /// since what was read already lies in front of it, or is too little to be worth the memory that it lies in.
+    pub(crate) fn swap_out(&mut self, out: &mut Vec<u8>) -> bool {
+        let swaps = self.start == 0 && self.bytes.len() >= self.bytes.capacity() / 2;
+        if swaps {
+            std::mem::swap(&mut self.bytes, out);
+            self.bytes.clear();
+        }
+        swaps
+    }
+
     /// Gives the memory back if nothing is unread: an idle connection holds none.
     pub fn release(&mut self) {
         if self.is_empty() {
@@ -119,6 +142,16 @@ impl SendBuf {
             self.start = 0;
         }
         &mut self.bytes
+    }
+
+    /// Appends `bytes`; where nothing waits they are not copied but swapped in. They are not to be used any more.
+    pub(crate) fn append(&mut self, bytes: &mut Vec<u8>) {
+        let tail = self.tail();
+        if tail.is_empty() {
+            std::mem::swap(tail, bytes);
+        } else {
+            tail.extend_from_slice(bytes);
+        }
     }
 
     /// The bytes that wait.
@@ -177,8 +210,10 @@ pub(crate) struct ByteQueue {
 }
 
 impl ByteQueue {
-    /// Portions grow to this before another begins, so that many small ones cost little.
-    const PORTION_BYTES: usize = 16 * 1024;
+    /// Portions grow to this before another begins: what a socket is given at once.
+    const PORTION_BYTES: usize = HTTP_OUTPUT_BYTES;
+    /// What follows a portion of this size is bulk, and gets its memory at once.
+    const BULK_BYTES: usize = 8 * 1024;
 
     pub(crate) fn push(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
@@ -186,7 +221,12 @@ impl ByteQueue {
         }
         self.len += bytes.len();
         match self.portions.back_mut() {
-            Some(last) if last.len() + bytes.len() <= Self::PORTION_BYTES => last.extend_from_slice(bytes),
+            Some(last) if last.len() + bytes.len() <= Self::PORTION_BYTES => {
+                if last.len() >= Self::BULK_BYTES {
+                    last.reserve_exact(Self::PORTION_BYTES - last.len());
+                }
+                last.extend_from_slice(bytes);
+            }
             _ => self.portions.push_back(bytes.to_vec()),
         }
     }
@@ -252,9 +292,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_unread_is_swapped_out_if_it_fills_its_memory() {
+        let (mut buf, mut out) = (RecvBuf::default(), Vec::new());
+        let mut read = b"whole".to_vec();
+        let memory = read.as_ptr();
+        assert!(buf.borrow(&mut read) && buf.swap_out(&mut out));
+        assert_eq!((&out[..], out.as_ptr(), buf.is_empty()), (&b"whole"[..], memory, true));
+        buf.give_back(&mut read);
+        assert!(read.is_empty());
+
+        buf.push(b"head, body");
+        buf.consume(6);
+        assert!(!buf.swap_out(&mut Vec::new()), "there is a head in front of it");
+        let (mut buf, mut roomy) = (RecvBuf::default(), Vec::with_capacity(100));
+        roomy.extend_from_slice(b"little");
+        assert!(buf.borrow(&mut roomy) && !buf.swap_out(&mut Vec::new()));
+        assert_eq!(buf.unread(), b"little");
+    }
+
+    #[test]
+    fn what_is_appended_is_swapped_in_only_where_nothing_waits() {
+        let mut buf = SendBuf::default();
+        let mut first = b"first".to_vec();
+        let memory = first.as_ptr();
+        buf.append(&mut first);
+        assert_eq!((buf.waiting(), buf.waiting().as_ptr()), (&b"first"[..], memory));
+        buf.take(2);
+        buf.append(&mut b", second".to_vec());
+        assert_eq!((buf.waiting(), buf.taken()), (&b"rst, second"[..], 2));
+    }
+
+    #[test]
     fn a_queue_gives_its_bytes_in_order_whatever_the_room() {
         let mut queue = ByteQueue::default();
-        for portion in [&b"abc"[..], &[b'd'; 20_000], b"efg"] {
+        for portion in [&b"abc"[..], &[b'd'; 20_000], &[b'e'; 60_000], b"fgh"] {
             queue.push(portion);
         }
         let (mut all, mut room) = (Vec::new(), 1);
@@ -265,6 +336,6 @@ mod tests {
             all.extend(out);
             room += 1000;
         }
-        assert_eq!((all.len(), &all[..4], &all[20_003..]), (20_006, &b"abcd"[..], &b"efg"[..]));
+        assert_eq!((all.len(), &all[..4], &all[80_002..]), (80_006, &b"abcd"[..], &b"efgh"[..]));
     }
 }

@@ -119,6 +119,9 @@ pub const STREAM_ID_MAX: u32 = 1 << 31;
 pub const WINDOW_BYTES: u32 = 64 * 1024;
 /// The widest window of a stream.
 pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// A window that is taken within this is too small, however short the round trip is: one side would wait while the other
+/// seals or opens.
+pub const WINDOW_FAST: Duration = Duration::from_millis(1);
 /// A reader that takes nothing for this long is slow: its window shrinks.
 pub const SLOW_READER: Duration = Duration::from_secs(2);
 /// Credit beyond this is a protocol error.

@@ -108,12 +108,19 @@ impl Reader {
     ///
     /// # Errors
     /// The faults that [`LinkFault`] names after WebSocket, and [`LinkFault::MessageTooLong`].
-    pub fn next(&mut self, input: &mut RecvBuf) -> Result<Option<Message<'_>>, LinkFault> {
+    pub fn next<'a>(&'a mut self, input: &'a mut RecvBuf) -> Result<Option<Message<'a>>, LinkFault> {
         if self.fragments == 0 {
             self.message.clear();
         }
         loop {
             if let Some(fragment) = &mut self.fragment {
+                // Most messages are one frame that is here whole: it stays where it lies.
+                if self.fragments == 1 && self.message.is_empty() && fragment.is_whole_in(input) {
+                    let payload = input.take(fragment.left);
+                    mask(payload, fragment.key);
+                    (self.fragment, self.fragments) = (None, 0);
+                    return Ok(Some(Message::Binary(payload)));
+                }
                 fragment.take(input, &mut self.message);
                 if fragment.left > 0 {
                     break;
@@ -150,7 +157,6 @@ impl Reader {
         if header.payload > MESSAGE_BYTES_MAX - self.message.len() {
             return Err(LinkFault::MessageTooLong);
         }
-        self.message.reserve_exact(header.payload);
         self.fragments += 1;
         self.fragment = Some(Fragment { left: header.payload, key: header.key, is_last: header.is_last });
         Ok(())
@@ -172,9 +178,15 @@ impl Reader {
 }
 
 impl Fragment {
+    /// Whether it ends a message and all that is still to come of it has arrived.
+    fn is_whole_in(&self, input: &RecvBuf) -> bool {
+        self.is_last && self.left <= input.len()
+    }
+
     /// Moves what has arrived of the payload to the end of `message`.
     fn take(&mut self, input: &mut RecvBuf, message: &mut Vec<u8>) {
         let count = self.left.min(input.len());
+        message.reserve_exact(self.left);
         let start = message.len();
         message.extend_from_slice(&input.unread()[..count]);
         input.consume(count);

@@ -209,13 +209,15 @@ impl Connection {
         let wanted = self.todo.read && (self.readable || self.conn.is_deaf());
         let Some(socket) = self.socket.as_ref().filter(|_| wanted) else { return false };
         READ.with_borrow_mut(|buffer| {
-            // A machine that panicked has not given it back.
+            // A machine that panicked has not given it back, and one that passed it on gave another for it.
             buffer.clear();
-            buffer.reserve_exact(READ_BYTES);
+            if buffer.capacity() != READ_BYTES {
+                *buffer = Vec::with_capacity(READ_BYTES);
+            }
             let read = socket.read(buffer);
             self.readable = match &read {
                 // After the last edge there is none that would tell of an end that follows.
-                Ok(count) => *count == READ_BYTES || self.flag.has(ENDED),
+                Ok(_) => buffer.len() == buffer.capacity() || self.flag.has(ENDED),
                 Err(error) => error.kind() == io::ErrorKind::Interrupted,
             };
             self.work += *read.as_ref().unwrap_or(&0);

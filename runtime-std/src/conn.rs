@@ -194,24 +194,25 @@ impl Connection {
     }
 
     fn keep_reading(self: &Arc<Self>, socket: &Socket) {
-        let mut buffer = Vec::with_capacity(READ_BYTES);
+        let mut buffer = Vec::new();
+        let mut capacity = READ_BYTES;
         loop {
-            let capacity = buffer.capacity();
+            // The machine may have passed it on, and given another for it.
+            if buffer.capacity() != capacity {
+                buffer = Vec::with_capacity(capacity);
+            }
             let read = socket.read(&mut buffer);
             let count = read.as_ref().ok().copied();
             if !self.hand_over(read, &mut buffer) {
                 return;
             }
             serve();
-            let bytes = match count {
+            capacity = match count {
                 Some(0) => return,
                 Some(count) if count == capacity => BULK_BYTES,
                 Some(..=SMALL_BYTES) => READ_BYTES,
                 _ => capacity,
             };
-            if bytes != capacity {
-                buffer = Vec::with_capacity(bytes);
-            }
         }
     }
 

@@ -149,6 +149,7 @@ impl TargetConn {
     /// Waits in the hub's list for the next exchange.
     fn rest(&mut self, idle_max: Duration, cx: &mut Cx<'_>) {
         self.reused = true;
+        self.scratch = Vec::new();
         self.timers = Timers::default();
         self.timers.set(Why::Idle, cx.now.mono + idle_max);
         self.stage = Stage::Idle;
@@ -274,8 +275,8 @@ impl TargetConn {
                 Request::Done if self.scratch.is_empty() => continue,
                 Request::Done => return Err(Broken::by_gateway("a body that was not announced")),
                 Request::Body(encoder) => {
-                    encoder.encode(&self.scratch, io.output.tail()).map_err(wrong_length)?;
                     carrying.unreported += self.scratch.len();
+                    encoder.put(&mut self.scratch, &mut io.output).map_err(wrong_length)?;
                     if let Some(trailers) = taken.end {
                         encoder.finish(&trailers, io.output.tail()).map_err(wrong_length)?;
                         carrying.request = Request::Done;
@@ -352,9 +353,7 @@ impl TargetConn {
         if !decoder.is_done() {
             let room = carrying.exchange.room();
             self.scratch.clear();
-            let consumed =
-                decoder.decode(io.input.unread(), room, &mut self.scratch).map_err(Broken::by_app)?;
-            io.input.consume(consumed);
+            let consumed = decoder.take(&mut io.input, room, &mut self.scratch).map_err(Broken::by_app)?;
             carrying.exchange.post_data(&mut self.scratch, cx.fx);
             carrying.blocked = room == 0;
             if consumed == 0 && !decoder.is_done() {

@@ -21,6 +21,7 @@
 use super::Violation;
 use super::head::{Bounds, Field, HeadKind, HeadScan, RequestHead, ResponseHead, Version};
 use super::head::{is_field_lines, is_token, is_value_byte, list, parse_fields, values};
+use crate::buf::{RecvBuf, SendBuf};
 use crate::limits;
 
 /// How a body crosses a link (docs/protocol.md, REQUEST and RESPONSE).
@@ -141,6 +142,34 @@ impl Decoder {
             }
             consumed += step;
         }
+    }
+
+    /// The same on what is unread, which is consumed; where all of it is body, its memory and not a copy goes into `out`,
+    /// which is empty.
+    pub(crate) fn take(
+        &mut self,
+        input: &mut RecvBuf,
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<usize, Violation> {
+        let count = input.len();
+        let opaque = match self.state {
+            State::Sized(left) => left,
+            State::UntilClose => u64::MAX,
+            _ => 0,
+        };
+        if count == 0 || count > room || count as u64 > opaque || !input.swap_out(out) {
+            let consumed = self.decode(input.unread(), room, out)?;
+            input.consume(consumed);
+            return Ok(consumed);
+        }
+        if let State::Sized(left) = &mut self.state {
+            *left -= count as u64;
+            if *left == 0 {
+                self.state = State::Done;
+            }
+        }
+        Ok(count)
     }
 
     /// Whether the body is whole.
@@ -297,6 +326,17 @@ impl Encoder {
         Ok(())
     }
 
+    /// The same on `data` that is not needed any more: without chunks its memory may become the output's.
+    pub(crate) fn put(&mut self, data: &mut Vec<u8>, out: &mut SendBuf) -> Result<(), WrongLength> {
+        match &mut self.framing {
+            Framing::Sized(left) => *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?,
+            Framing::UntilClose => {}
+            Framing::Empty | Framing::Chunked => return self.encode(data, out.tail()),
+        }
+        out.append(data);
+        Ok(())
+    }
+
     /// Ends the body. `trailers` are lines that [`is_valid_trailers`], and go out only with chunks.
     ///
     /// # Errors
@@ -447,6 +487,54 @@ fn push_hex(number: usize, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const FRAMINGS: [Framing; 5] =
+        [Framing::Empty, Framing::Sized(9), Framing::Sized(40), Framing::UntilClose, Framing::Chunked];
+
+    #[test]
+    fn what_is_taken_over_is_what_would_be_copied() {
+        let text = b"8\r\nchunked!\r\n0\r\n\r\nand what follows";
+        for (framing, step) in
+            FRAMINGS.iter().flat_map(|framing| (1..=text.len()).map(|step| (*framing, step)))
+        {
+            for room in [1, 4, 100] {
+                let (mut copies, mut takes) = (Decoder::new(framing), Decoder::new(framing));
+                let (mut unread, mut input) = (Vec::new(), RecvBuf::default());
+                for piece in text.chunks(step) {
+                    unread.extend_from_slice(piece);
+                    input.push(piece);
+                    loop {
+                        let (mut copied, mut taken) = (Vec::new(), Vec::new());
+                        let consumed = copies.decode(&unread, room, &mut copied).unwrap();
+                        assert_eq!(takes.take(&mut input, room, &mut taken), Ok(consumed));
+                        unread.drain(..consumed);
+                        assert_eq!((taken, input.unread()), (copied, &unread[..]));
+                        assert_eq!(takes.is_done(), copies.is_done());
+                        if consumed == 0 {
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_handed_over_is_framed_like_what_is_copied() {
+        for (framing, waits) in FRAMINGS.iter().flat_map(|framing| [(*framing, false), (*framing, true)]) {
+            let (mut copies, mut hands) = (Encoder::new(framing), Encoder::new(framing));
+            let (mut copied, mut output) = (Vec::new(), SendBuf::default());
+            for data in [&b"hello"[..], b"", b"body", b"more"] {
+                let expected = copies.encode(data, &mut copied);
+                assert_eq!(hands.put(&mut data.to_vec(), &mut output), expected, "{framing:?}");
+                assert_eq!(output.waiting(), copied);
+                if !waits {
+                    output.take(output.len());
+                    copied.clear();
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_chunk_size_is_written_in_the_shortest_lower_case() {

@@ -1,15 +1,15 @@
 //! The window of one direction of a stream, as its receiver keeps it (docs/protocol.md, flow control).
 //!
 //! A window starts at [`WINDOW_BYTES`] and doubles, up to [`WINDOW_BYTES_MAX`], when a whole window was consumed
-//! within two round trips: then it, and not the reader, was what limited the stream. What it grows by comes out of the
-//! process's pool. It shrinks to what it was at first, by credit that is withheld, when the reader took nothing for
+//! within two round trips, or within [`WINDOW_FAST`]: then it, and not the reader, was what limited the stream. What it
+//! grows by comes out of the process's pool. It shrinks to what it was at first, by credit that is withheld, when the reader took nothing for
 //! [`SLOW_READER`] or the pool is nearly used up; then, or with the stream, the memory goes back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::hub::admission::{Lease, Pool};
-use crate::limits::{SLOW_READER, WINDOW_BYTES, WINDOW_BYTES_MAX};
+use crate::limits::{SLOW_READER, WINDOW_BYTES, WINDOW_BYTES_MAX, WINDOW_FAST};
 use crate::time::Instant;
 
 /// Less credit than this is not worth a frame. Of a wide window a sixteenth is: what is not yet given back is missing
@@ -67,7 +67,9 @@ impl RecvWindow {
         if slow || pool.is_scarce() {
             self.narrow();
         } else if self.round_consumed >= self.size {
-            if now.since(self.round_began) <= round_trip * 2 && self.size < WINDOW_BYTES_MAX {
+            if now.since(self.round_began) <= (round_trip * 2).max(WINDOW_FAST)
+                && self.size < WINDOW_BYTES_MAX
+            {
                 self.widen(pool);
             }
             self.round_began = now;
@@ -164,6 +166,21 @@ mod tests {
         let mut fast = RecvWindow::new(now);
         assert!(fast.received(WINDOW_BYTES as usize));
         assert_eq!(fast.consumed(WINDOW_BYTES, now, ROUND_TRIP, &poor), Some(WINDOW_BYTES));
+    }
+
+    #[test]
+    fn over_a_short_way_a_window_grows_until_it_lasts_as_long_as_sealing_and_opening_may() {
+        let pool = Pool::new(1 << 30);
+        let (mut now, mut window) = (Instant::default(), RecvWindow::new(Instant::default()));
+        // A reader that takes this much within the time that counts as fast.
+        let fast = 5 * WINDOW_BYTES;
+        for _ in 0..10 {
+            let all = window.credit;
+            assert!(window.received(all as usize));
+            now = now + WINDOW_FAST * all / fast;
+            window.consumed(all, now, Duration::from_micros(100), &pool);
+        }
+        assert_eq!(window.size, 8 * WINDOW_BYTES);
     }
 
     #[test]

@@ -183,9 +183,9 @@ impl Opener for FernetOpener {
         let (signed, tag) = token.split_at(token.len() - HMAC_BYTES);
         self.mac.clone().chain_update(signed).verify_slice(tag).map_err(|_| Forged)?;
         let start = out.len();
-        out.extend_from_slice(&signed[HEAD_BYTES..]);
-        let (blocks, _) = out[start..].as_chunks_mut();
-        decrypt(&self.cipher, Block::from_slice(&signed[9..HEAD_BYTES]), blocks);
+        let (head, ciphertext) = signed.split_at(HEAD_BYTES);
+        let iv = head.last_chunk().expect("the IV ends the head");
+        decrypt(&self.cipher, iv, ciphertext.as_chunks().0, out);
         match padding(&out[start..]) {
             Some(padding) => {
                 out.truncate(out.len() - padding);
@@ -199,22 +199,23 @@ impl Opener for FernetOpener {
     }
 }
 
-/// Decrypts in place; unlike encrypting, the blocks do not wait for each other.
-fn decrypt(cipher: &Aes128, iv: &Block, ciphertext: &mut [[u8; BLOCK_BYTES]]) {
-    let mut last = *iv;
-    for portion in ciphertext.chunks_mut(WIDE_BLOCKS) {
+/// Appends what `ciphertext` decrypts to; unlike encrypting, the blocks do not wait for each other.
+fn decrypt(cipher: &Aes128, iv: &[u8; BLOCK_BYTES], ciphertext: &[[u8; BLOCK_BYTES]], out: &mut Vec<u8>) {
+    out.reserve(ciphertext.as_flattened().len());
+    let mut last = u128::from_ne_bytes(*iv);
+    for portion in ciphertext.chunks(WIDE_BLOCKS) {
         let mut wide = [Block::default(); WIDE_BLOCKS];
         let wide = &mut wide[..portion.len()];
-        for (block, bytes) in wide.iter_mut().zip(&*portion) {
+        for (block, bytes) in wide.iter_mut().zip(portion) {
             *block = (*bytes).into();
         }
         cipher.decrypt_blocks(wide);
-        for (block, bytes) in wide.iter().zip(portion) {
-            let before = std::mem::replace(&mut last, (*bytes).into());
-            for ((byte, plain), before) in bytes.iter_mut().zip(block).zip(before) {
-                *byte = plain ^ before;
-            }
+        let mut plain = [[0; BLOCK_BYTES]; WIDE_BLOCKS];
+        for ((plain, block), bytes) in plain.iter_mut().zip(wide).zip(portion) {
+            *plain = (u128::from_ne_bytes((*block).into()) ^ last).to_ne_bytes();
+            last = u128::from_ne_bytes(*bytes);
         }
+        out.extend_from_slice(plain[..portion.len()].as_flattened());
     }
 }
 

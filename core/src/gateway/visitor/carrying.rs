@@ -198,6 +198,7 @@ impl Visitor {
             self.end_with(if whole && io.input.is_empty() { End::Close } else { End::Linger });
         }
         self.timers = Timers::default();
+        self.scratch = Vec::new();
         self.log(carried, None, cx);
         Ok(true)
     }
@@ -242,10 +243,11 @@ impl Visitor {
                     return Err(Trouble::TargetBroke);
                 }
             };
-            encoder.encode(&self.scratch, io.output.tail()).map_err(|_| Trouble::TargetBroke)?;
-            carried.unreported += self.scratch.len();
-            carried.log.bytes_out += self.scratch.len() as u64;
-            self.hub.figures.bytes_out.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
+            let count = self.scratch.len();
+            encoder.put(&mut self.scratch, &mut io.output).map_err(|_| Trouble::TargetBroke)?;
+            carried.unreported += count;
+            carried.log.bytes_out += count as u64;
+            self.hub.figures.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
             if let Some(trailers) = taken.end {
                 encoder.finish(&trailers, io.output.tail()).map_err(|_| Trouble::TargetBroke)?;
                 carried.response = match carried.response {
@@ -312,9 +314,8 @@ impl Visitor {
         loop {
             let room = carried.exchange.room();
             self.scratch.clear();
-            let decoded = decoder.decode(io.input.unread(), room, &mut self.scratch);
-            let consumed = decoded.map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
-            io.input.consume(consumed);
+            let taken = decoder.take(&mut io.input, room, &mut self.scratch);
+            let consumed = taken.map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
             carried.blocked = room == 0;
             if consumed == 0 && !decoder.is_done() {
                 if carried.blocked || !io.input.ended() {

@@ -39,6 +39,20 @@ enum Said {
     Close(Option<u16>),
 }
 
+impl From<Message<'_>> for Said {
+    fn from(message: Message<'_>) -> Self {
+        match message {
+            Message::Binary(bytes) => {
+                assert!((1..=MESSAGE_BYTES_MAX).contains(&bytes.len()));
+                Said::Binary(bytes.to_vec())
+            }
+            Message::Ping(payload) => Said::Ping(payload.to_vec()),
+            Message::Pong => Said::Pong,
+            Message::Close(code) => Said::Close(code),
+        }
+    }
+}
+
 fn hear<'a>(role: Role, pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
     let (mut reader, mut input, mut said) = (Reader::new(role), RecvBuf::default(), Vec::new());
     let mut unheard = 0;
@@ -47,23 +61,14 @@ fn hear<'a>(role: Role, pieces: impl IntoIterator<Item = &'a [u8]>) -> Heard {
         unheard += piece.len();
         loop {
             let before = input.len();
-            let message = reader.next(&mut input);
+            let message = reader.next(&mut input).map(|message| message.map(Said::from));
             unheard -= before - input.len();
-            let message = match message {
+            match message {
                 Ok(None) => break,
-                Ok(Some(message)) => message,
+                Ok(Some(message)) => said.push(message),
                 Err(fault) => return Heard { said, fault: Some(fault) },
-            };
+            }
             assert!(before > input.len(), "a message has bytes");
-            said.push(match message {
-                Message::Binary(bytes) => {
-                    assert!((1..=MESSAGE_BYTES_MAX).contains(&bytes.len()));
-                    Said::Binary(bytes.to_vec())
-                }
-                Message::Ping(payload) => Said::Ping(payload.to_vec()),
-                Message::Pong => Said::Pong,
-                Message::Close(code) => Said::Close(code),
-            });
         }
         // A control frame waits whole in the input: a header of 14 bytes at most, and 125 of payload.
         assert!(input.len() < 14 + 125, "what could be used was used");
