@@ -30,6 +30,8 @@ pub const VISITOR_IDLE: Duration = Duration::from_secs(75);
 pub const LINGER: Duration = Duration::from_secs(2);
 /// … and at most this much.
 pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// The rest of a message that has not come after this may wait for what came to be acknowledged.
+pub const REST_WAIT: Duration = Duration::from_millis(1);
 /// How long the app may neither take a request byte nor send one before its final head (`--response-timeout`).
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a visitor may take no byte of waiting output (`--send-timeout`).

@@ -20,6 +20,7 @@ use std::time::Duration;
 use crate::buf::{RecvBuf, SendBuf};
 use crate::event::Event;
 use crate::fault::Fault;
+use crate::limits;
 use crate::time::{Instant, Now, Timers, Why};
 
 /// The state of one connection.
@@ -47,6 +48,8 @@ pub struct Want {
     pub wake_at: Option<(Instant, Why)>,
     /// The work budget of this turn ran out: call again, after others had their turn.
     pub again: bool,
+    /// What came is to be acknowledged now (TCP_QUICKACK), see [`RestWatch`].
+    pub acknowledge: bool,
     /// How to end, after the output was flushed. Until it is, `advance` is called as before, and says so again.
     pub end: Option<End>,
 }
@@ -148,6 +151,36 @@ impl SendWatch {
     }
 }
 
+/// Notices when only a part of a message came.
+///
+/// Many apps write a head and its body one after the other, and their systems keep the second piece back until the first
+/// is acknowledged (Nagle: RFC 9293, 3.7.4). Ours delays that for as long as there is nothing to send (RFC 9293, 3.8.6.3;
+/// 40 ms on Linux), and there is nothing before the message is whole.
+#[derive(Debug, Default)]
+pub(crate) struct RestWatch {
+    received_before: u64,
+    waits: bool,
+}
+
+impl RestWatch {
+    /// Keeps the deadline [`Why::Rest`]; whether to acknowledge what came, since nothing more did for
+    /// [`limits::REST_WAIT`] and the message is not `whole`.
+    pub(crate) fn check(&mut self, timers: &mut Timers, whole: bool, now: Instant, input: &RecvBuf) -> bool {
+        if whole {
+            timers.clear(Why::Rest);
+            self.waits = false;
+        } else if input.received() != self.received_before {
+            timers.set(Why::Rest, now + limits::REST_WAIT);
+            self.waits = false;
+        } else if timers.is_due(Why::Rest, now) {
+            timers.clear(Why::Rest);
+            self.waits = true;
+        }
+        self.received_before = input.received();
+        self.waits
+    }
+}
+
 /// Effects are data: the driver carries them out, the simulator lists them.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -240,4 +273,28 @@ pub trait Process: Send + Sync {
 
     /// Starts nothing new from now on and lets what is open finish; wakes every connection.
     fn drain(&self, cx: &mut Cx<'_>);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_is_acknowledged_once_the_rest_keeps_the_reader_waiting() {
+        let (mut timers, mut rest, mut input) = (Timers::default(), RestWatch::default(), RecvBuf::default());
+        let begun = Instant::default();
+        let late = begun + limits::REST_WAIT;
+        assert!(!rest.check(&mut timers, false, late, &input), "nothing came that could be acknowledged");
+        assert_eq!(timers.next(), None);
+        input.push(b"HTTP/1.1 200 OK\r\nContent-Le");
+        assert!(!rest.check(&mut timers, false, begun, &input));
+        assert_eq!(timers.next(), Some((late, Why::Rest)));
+        assert!(rest.check(&mut timers, false, late, &input));
+        assert!(rest.check(&mut timers, false, late, &input), "as long as nothing changes");
+        assert_eq!(timers.next(), None);
+        input.push(b"ngth: 2\r\n\r\n");
+        assert!(!rest.check(&mut timers, false, late, &input));
+        assert!(!rest.check(&mut timers, true, late + limits::REST_WAIT, &input), "it is whole");
+        assert_eq!(timers.next(), None);
+    }
 }

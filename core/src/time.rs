@@ -89,6 +89,8 @@ pub enum Why {
     Idle,
     /// Waiting output has to be taken.
     Send,
+    /// What came of a message is acknowledged, since the rest has not come.
+    Rest,
     /// A closing connection stops reading what is still on its way.
     Linger,
     /// The app has to take or send a byte before its final head.
@@ -118,6 +120,7 @@ impl Why {
         Why::Body,
         Why::Idle,
         Why::Send,
+        Why::Rest,
         Why::Linger,
         Why::Response,
         Why::Hello,

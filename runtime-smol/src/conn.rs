@@ -146,6 +146,9 @@ impl Connection {
             }
             self.due = self.write() | self.shut_down();
             let heard = self.read();
+            if mem::take(&mut self.todo.acknowledge) {
+                self.socket.iter().for_each(Socket::acknowledge);
+            }
             if let Some(how) = self.todo.close {
                 self.closed = how == Close::Quietly;
                 return Poll::Ready(());

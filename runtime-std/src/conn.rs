@@ -373,6 +373,9 @@ impl State {
     fn advance(&mut self, socket: Option<&Socket>) {
         self.todo = self.conn.advance();
         self.shut_down(socket);
+        if self.todo.acknowledge {
+            socket.iter().for_each(|socket| socket.acknowledge());
+        }
     }
 
     /// Shuts the sending side down where that is due.

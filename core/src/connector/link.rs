@@ -180,7 +180,7 @@ impl ConnectorLink {
         }
         mux.write(cx, io);
         let end = mux.is_done().then(|| mux.close(io));
-        Ok(Want { read: !again, wake_at: mux.next_deadline(), again, end })
+        Ok(Want { read: !again, wake_at: mux.next_deadline(), again, end, ..Want::default() })
     }
 }
 

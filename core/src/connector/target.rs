@@ -22,7 +22,7 @@ use crate::hub::admission::Slot;
 use crate::hub::mailbox::{Exchange, LinkHead};
 use crate::limits;
 use crate::link::frame::ResetCode;
-use crate::machine::{Cx, Dial, End, Io, Lost, Machine, PortId, SendWatch, Want};
+use crate::machine::{Cx, Dial, End, Io, Lost, Machine, PortId, RestWatch, SendWatch, Want};
 use crate::time::{Timers, Why};
 
 /// See the module.
@@ -37,6 +37,7 @@ pub(crate) struct TargetConn {
     sent_before: bool,
     timers: Timers,
     watch: SendWatch,
+    rest: RestWatch,
     /// Body bytes on their way between lane and buffer.
     scratch: Vec<u8>,
     _place: Slot,
@@ -137,6 +138,7 @@ impl TargetConn {
             sent_before,
             timers: Timers::default(),
             watch: SendWatch::default(),
+            rest: RestWatch::default(),
             scratch: Vec::new(),
             _place: place,
         });
@@ -421,7 +423,12 @@ impl Machine for TargetConn {
             other => self.stage = other,
         }
         self.watch.check(&mut self.timers, limits::SEND_TIMEOUT, cx.now.mono, &io.output)?;
-        Ok(self.want())
+        let incomplete = matches!(
+            &self.stage,
+            Stage::Carrying(carrying) if matches!(carrying.response, Response::Head(_) | Response::Body(_))
+        );
+        let acknowledge = self.rest.check(&mut self.timers, !incomplete, cx.now.mono, &io.input);
+        Ok(Want { acknowledge, ..self.want() })
     }
 
     fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
@@ -467,13 +474,39 @@ mod tests {
     use crate::secret::tests::keys;
     use crate::time::Now;
 
-    #[test]
-    fn what_follows_an_upgrade_request_reaches_the_app_after_its_101() {
+    fn hub_and_exchange() -> (Arc<ConnectorHub>, Arc<Exchange>) {
         let keys = Keys { sign: keys().sign, join: keys().join, mix: keys().mix, verdicts: None };
         let (gateway, target) = (GatewayUrl::parse("gateway").unwrap(), TargetUrl::parse("app").unwrap());
         let hub = ConnectorHub::new(ConnectorConfig::new(keys, gateway, target), [1; 32]);
         let lease = Pool::new(1).reserve(1).unwrap();
         let exchange = Exchange::new(Inbox::new(hub.ports.open()), None, 1000, lease);
+        (hub, exchange)
+    }
+
+    #[test]
+    fn an_app_that_waits_for_its_head_to_be_acknowledged_sends_the_body_soon() {
+        let (hub, exchange) = hub_and_exchange();
+        let (mut fx, mut io, mut now) = (Effects::default(), Io::default(), Now::default());
+        let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
+        exchange.deliver_head(LinkHead { kind: BodyKind::None, text }, false, &mut fx);
+        TargetConn::serve(&hub, exchange, true, &mut Cx { now, fx: &mut fx });
+        let mut machine = fx.dials.pop().unwrap().machine;
+        let mut advance = |io: &mut Io, now: Now| machine.advance(&mut Cx { now, fx: &mut fx }, io).unwrap();
+        advance(&mut io, now);
+        now.mono = now.mono + limits::REST_WAIT;
+        assert!(!advance(&mut io, now).acknowledge, "it has said nothing yet");
+        io.input.push(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n");
+        let want = advance(&mut io, now);
+        now.mono = now.mono + limits::REST_WAIT;
+        assert_eq!((want.acknowledge, want.wake_at), (false, Some((now.mono, Why::Rest))));
+        assert!(advance(&mut io, now).acknowledge);
+        io.input.push(b"hi");
+        assert!(!advance(&mut io, now).acknowledge);
+    }
+
+    #[test]
+    fn what_follows_an_upgrade_request_reaches_the_app_after_its_101() {
+        let (hub, exchange) = hub_and_exchange();
         let (mut fx, mut io) = (Effects::default(), Io::default());
         let mut cx = Cx { now: Now::default(), fx: &mut fx };
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\n\r\n".to_vec();

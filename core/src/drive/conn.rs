@@ -67,6 +67,8 @@ pub struct Todo {
     pub write: bool,
     /// The sending side of the socket is to be shut.
     pub shutdown: bool,
+    /// What was received is to be acknowledged at once, where the system can be told to.
+    pub acknowledge: bool,
     /// There is more work: call `advance` again after others had their turn.
     pub again: bool,
     /// Call `advance` at this time at the latest.
@@ -141,6 +143,7 @@ impl Conn {
                     let ending = matches!(want.end, Some(End::Close | End::Linger));
                     todo.read = want.read && !ending && !self.io.input.ended();
                     todo.again = want.again;
+                    todo.acknowledge = want.acknowledge;
                     todo.wake_at = want.wake_at;
                     let flushed = self.io.output.is_empty();
                     match want.end {

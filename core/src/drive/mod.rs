@@ -8,6 +8,7 @@
 //!     let todo = conn.advance();           // effects are delivered in here
 //!     if todo.write     { write conn.output(), then conn.wrote(what came of it) }
 //!     if todo.shutdown  { shut the socket's sending side, then conn.shut(what came of it) }
+//!     if todo.acknowledge { acknowledge what was received, if the system can be told to }
 //!     if let Some(how) = todo.close { close or reset the socket; drop the Conn }
 //!     if todo.again     { let others run, then go on }
 //!     if todo.read      { read, then conn.heard(what came of it), which advances }

@@ -119,7 +119,7 @@ impl GatewayLink {
         self.mux.write(cx, io);
         let end = self.mux.is_done().then(|| self.mux.close(io));
         let wake_at = self.mux.next_deadline().into_iter().chain(self.timers.next()).min();
-        Ok(Want { read: !again, wake_at, again, end })
+        Ok(Want { read: !again, wake_at, again, end, ..Want::default() })
     }
 
     fn notice(&mut self, notice: Notice, cx: &mut Cx<'_>) -> Result<(), Fault> {

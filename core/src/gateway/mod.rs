@@ -74,3 +74,32 @@ impl Machine for GatewayConn {
         self.hub.ports.close(self.port);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::GatewayConfig;
+    use crate::limits;
+    use crate::machine::{Effects, Process};
+    use crate::secret::Keys;
+    use crate::secret::tests::keys;
+    use crate::time::{Now, Why};
+
+    #[test]
+    fn a_visitor_that_waits_for_a_piece_to_be_acknowledged_sends_the_next_one_soon() {
+        let keys = Keys { sign: keys().sign, join: keys().join, mix: keys().mix, verdicts: None };
+        let hub = GatewayHub::new(GatewayConfig::new(keys), [1; 32]);
+        let mut machine = hub.accept(([192, 0, 2, 1], 50_000).into()).unwrap();
+        let (mut fx, mut io, mut now) = (Effects::default(), Io::default(), Now::default());
+        let mut advance = |io: &mut Io, now: Now| machine.advance(&mut Cx { now, fx: &mut fx }, io).unwrap();
+        assert!(!advance(&mut io, now).acknowledge);
+        io.input.push(b"GET / HTTP/1.1\r\nHo");
+        let want = advance(&mut io, now);
+        now.mono = now.mono + limits::REST_WAIT;
+        assert_eq!((want.acknowledge, want.wake_at), (false, Some((now.mono, Why::Rest))));
+        assert!(advance(&mut io, now).acknowledge);
+        io.input.push(b"st: a\r\n\r\n");
+        assert!(!advance(&mut io, now).acknowledge, "the head is whole, and has no body");
+        machine.lost(&mut Cx { now, fx: &mut fx }, Lost::Ended);
+    }
+}

@@ -29,7 +29,7 @@ use crate::hub::GatewayHub;
 use crate::hub::admission::Slot;
 use crate::limits;
 use crate::link::handshake::{self, LinkKeys, Verdict};
-use crate::machine::{Cx, End, Io, Lost, PortId, SendWatch, Want};
+use crate::machine::{Cx, End, Io, Lost, PortId, RestWatch, SendWatch, Want};
 use crate::time::{Now, Timers, Why};
 
 /// What [`Visitor::advance`] came to.
@@ -50,6 +50,7 @@ pub(super) struct Visitor {
     ending: Option<End>,
     timers: Timers,
     watch: SendWatch,
+    rest: RestWatch,
     /// Body bytes between the decoder and the lane.
     scratch: Vec<u8>,
 }
@@ -65,6 +66,7 @@ impl Visitor {
             ending: None,
             timers: Timers::default(),
             watch: SendWatch::default(),
+            rest: RestWatch::default(),
             scratch: Vec::new(),
         }
     }
@@ -84,7 +86,10 @@ impl Visitor {
             }
         }
         self.watch.check(&mut self.timers, self.hub.config.send_timeout, cx.now.mono, &io.output)?;
-        Ok(Turn::Want(self.want(io)))
+        let whole = self.ending.is_some()
+            || self.carried.as_ref().map_or(io.input.is_empty(), |carried| carried.request_is_whole());
+        let acknowledge = self.rest.check(&mut self.timers, whole, cx.now.mono, &io.input);
+        Ok(Turn::Want(Want { acknowledge, ..self.want(io) }))
     }
 
     /// Whether no request is under way; a part of a head may have come.
@@ -105,7 +110,7 @@ impl Visitor {
             None => (io.output.len() < limits::HTTP_OUTPUT_BYTES, None),
             Some(carried) => (carried.reads(&io.input), carried.tunnel_is_done().then_some(End::HalfClose)),
         };
-        Want { read, wake_at: self.timers.next(), again: false, end }
+        Want { read, wake_at: self.timers.next(), end, ..Want::default() }
     }
 
     // ---- reading a head --------------------------------------------------------------------------------------------

@@ -89,6 +89,12 @@ impl Socket {
         self.0.shutdown(Shutdown::Write)
     }
 
+    /// Acknowledges what was received, if that was not done yet. Only Linux can be told to.
+    pub fn acknowledge(&self) {
+        #[cfg(target_os = "linux")]
+        let _ = self.0.set_tcp_quickack(true);
+    }
+
     /// Whether the transport broke (a reset arrived). Says so once.
     pub fn is_broken(&self) -> bool {
         !matches!(self.0.take_error(), Ok(None))
@@ -114,5 +120,22 @@ impl Socket {
             }
         }
         let _ = self.0.shutdown(side);
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_that_was_told_to_acknowledges_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = Socket::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        socket.0.set_tcp_quickack(false).unwrap();
+        assert!(!socket.0.tcp_quickack().unwrap());
+        socket.acknowledge();
+        assert!(socket.0.tcp_quickack().unwrap());
     }
 }

@@ -486,6 +486,12 @@ impl Carried {
         matches!(self.response, Response::TunnelDone)
     }
 
+    /// Whether nothing more of the request is to come; of what an upgraded connection carries nobody knows.
+    pub(super) fn request_is_whole(&self) -> bool {
+        !matches!(self.request, Request::Body(_))
+            || matches!(self.response, Response::Tunnel(_) | Response::TunnelDone)
+    }
+
     fn response_is_done(&self) -> bool {
         matches!(self.response, Response::Done | Response::TunnelDone)
     }
