@@ -15,7 +15,7 @@ use gesher_core::machine::{Cx, Dial, End, Endpoint, Io, Lost, Machine, PortId, P
 /// Longer than anything here takes, and short enough to find out.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
-pub(crate) const READ: Want = Want { read: true, wake_at: None, again: false, end: None };
+pub(crate) const READ: Want = Want { read: true, wake_at: None, again: false, acknowledge: false, end: None };
 
 pub(crate) fn ending(end: End) -> Want {
     Want { end: Some(end), ..READ }
