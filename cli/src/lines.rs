@@ -1,9 +1,9 @@
 //! Lines to a slow reader without ever waiting for it.
 //!
-//! Whoever logs only appends to a list under a short lock; one thread puts the lines into words and writes them out. So a terminal that is stopped
-//! (Ctrl-S), a full pipe or a slow disk never stops a connection, and memory stays bounded: what does not fit is
-//! dropped, counted, and the count is written when there is room again. An output that is closed is not an error:
-//! whoever closed it does not want the lines.
+//! Whoever logs only appends to a list under a short lock; one thread puts the lines into words and writes them out. So
+//! a terminal that is stopped (Ctrl-S), a full pipe or a slow disk never stops a connection, and memory stays bounded: what
+//! does not fit is dropped, counted, and the count is written when there is room again. An output that is closed is not an
+//! error: whoever closed it does not want the lines.
 //! ```text
 //! connections > line() > [ list, 256 KiB ] > thread > stderr
 //! ```

@@ -2,8 +2,8 @@
 //!
 //! A window starts at [`WINDOW_BYTES`] and doubles, up to [`WINDOW_BYTES_MAX`], when a whole window was consumed
 //! within two round trips, or within [`WINDOW_FAST`]: then it, and not the reader, was what limited the stream. What it
-//! grows by comes out of the process's pool. It shrinks to what it was at first, by credit that is withheld, when the reader took nothing for
-//! [`SLOW_READER`] or the pool is nearly used up; then, or with the stream, the memory goes back.
+//! grows by comes out of the process's pool. It shrinks to what it was at first, by credit that is withheld, when the
+//! reader took nothing for [`SLOW_READER`] or the pool is nearly used up; then, or with the stream, the memory goes back.
 
 use std::sync::Arc;
 use std::time::Duration;
