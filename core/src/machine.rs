@@ -48,7 +48,7 @@ pub struct Want {
     pub wake_at: Option<(Instant, Why)>,
     /// The work budget of this turn ran out: call again, after others had their turn.
     pub again: bool,
-    /// What came is to be acknowledged now (TCP_QUICKACK), see [`RestWatch`].
+    /// What came is to be acknowledged now (TCP_QUICKACK): its sender may keep the rest of a message back until then.
     pub acknowledge: bool,
     /// How to end, after the output was flushed. Until it is, `advance` is called as before, and says so again.
     pub end: Option<End>,
