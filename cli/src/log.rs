@@ -219,7 +219,7 @@ impl Log {
 impl Line for Entry {
     fn bytes(&self) -> usize {
         match self {
-            Entry::Text(text) => text.len(),
+            Entry::Text(text) => size_of::<Self>() + text.capacity(),
             Entry::Request { request, .. } => {
                 size_of::<Self>() + size_of::<RequestLog>() + request.method.len() + request.target.len()
             }

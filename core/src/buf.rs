@@ -144,13 +144,14 @@ impl SendBuf {
         &mut self.bytes
     }
 
-    /// Appends `bytes`; where nothing waits they are not copied but swapped in. They are not to be used any more.
+    /// Appends `bytes`, which are left empty; where nothing waits they are not copied, but take the place of what was
+    /// there.
     pub(crate) fn append(&mut self, bytes: &mut Vec<u8>) {
         let tail = self.tail();
         if tail.is_empty() {
-            std::mem::swap(tail, bytes);
+            *tail = std::mem::take(bytes);
         } else {
-            tail.extend_from_slice(bytes);
+            tail.append(bytes);
         }
     }
 
@@ -311,12 +312,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_appended_is_swapped_in_only_where_nothing_waits() {
+    fn what_is_appended_is_moved_in_only_where_nothing_waits() {
         let mut buf = SendBuf::default();
         let mut first = b"first".to_vec();
         let memory = first.as_ptr();
         buf.append(&mut first);
         assert_eq!((buf.waiting(), buf.waiting().as_ptr()), (&b"first"[..], memory));
+        assert_eq!(first.capacity(), 0, "what nobody needs any more is not kept");
         buf.take(2);
         buf.append(&mut b", second".to_vec());
         assert_eq!((buf.waiting(), buf.taken()), (&b"rst, second"[..], 2));

@@ -198,7 +198,7 @@ impl Conn {
     }
 
     /// Lets the machine run on what came of a read that appended to `read`; none if nothing did. Most bytes are copied
-    /// nowhere: `read` keeps its memory and is left empty.
+    /// nowhere: `read` is left empty, perhaps with other memory or none, so it needs spare capacity before the next read.
     pub fn heard(&mut self, count: io::Result<usize>, read: &mut Vec<u8>) -> Option<Todo> {
         match count {
             Ok(0) => self.ended(),

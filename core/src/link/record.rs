@@ -110,6 +110,7 @@ impl RecordWriter {
         self.next += 1;
         self.whole_bytes += self.plain.len();
         let mut next = std::mem::take(&mut self.spare);
+        next.reserve(KEPT_BYTES.min(self.plain.len()));
         next.extend_from_slice(&self.next.to_be_bytes());
         self.whole.push(std::mem::replace(&mut self.plain, next));
     }

@@ -332,6 +332,46 @@ mod tests {
     }
 
     #[test]
+    fn every_field_that_needs_care_is_known_in_any_case_and_no_other() {
+        use Name::*;
+        let known = [
+            (Accept, "accept"),
+            (Connection, "connection"),
+            (ContentLength, "content-length"),
+            (Date, "date"),
+            (Expect, "expect"),
+            (Forwarded, "forwarded"),
+            (ForwardedFor, "x-forwarded-for"),
+            (ForwardedHost, "x-forwarded-host"),
+            (ForwardedProto, "x-forwarded-proto"),
+            (Host, "host"),
+            (KeepAlive, "keep-alive"),
+            (Location, "location"),
+            (Location, "content-location"),
+            (Location, "access-control-allow-origin"),
+            (NextHop, "proxy-connection"),
+            (NextHop, "proxy-authorization"),
+            (NextHop, "http2-settings"),
+            (Protected, "cookie"),
+            (Protected, "authorization"),
+            (SetCookie, "set-cookie"),
+            (Source, "origin"),
+            (Source, "referer"),
+            (Te, "te"),
+            (TransferEncoding, "transfer-encoding"),
+            (Upgrade, "upgrade"),
+            (Via, "via"),
+        ];
+        for (name, spelled) in known {
+            assert_eq!(Name::of(spelled.as_bytes()), name, "{spelled}");
+            assert_eq!(Name::of(spelled.to_ascii_uppercase().as_bytes()), name, "{spelled}");
+            let other = spelled.replace(&spelled[1..2], "_");
+            assert_eq!(Name::of(other.as_bytes()), Other, "{other}");
+        }
+        assert_eq!(Name::of(b""), Other);
+    }
+
+    #[test]
     fn connection_names_fields_in_any_case_but_never_protected_ones() {
         let line = |value| Field { name: b"cOnnection", value };
         let fields = [line(&b"Host, X-Hop,,close"[..]), line(b"Cookie,AUTHORIZATION , content-length")];
