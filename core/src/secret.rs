@@ -287,6 +287,11 @@ pub(crate) mod tests {
         })
     }
 
+    /// The same, for a configuration of its own.
+    pub(crate) fn own_keys() -> Keys {
+        Keys { sign: keys().sign, join: keys().join, mix: keys().mix, verdicts: None }
+    }
+
     #[test]
     fn every_key_is_that_of_the_vectors() {
         let mut memory = vec![Block::default(); ARGON2_KIB as usize];

@@ -207,21 +207,22 @@ pub fn write_binary(
     let begun = out.len();
     out.reserve(payload_lens.clone().map(|len| HEADER_BYTES_MAX + len).sum());
     let place = |len| {
+        let header_at = out.len();
         let key = put_header(role, BINARY, len, rng, out);
-        let start = out.len() - begun;
+        let header_len = out.len() - header_at;
         out.resize(out.len() + len, 0);
-        (start, key)
+        (header_len, len, key)
     };
-    let places: Vec<(usize, [u8; 4])> = payload_lens.clone().map(place).collect();
-    let (mut rest, mut at) = (&mut out[begun..], 0);
-    let mut cut = |((start, _), len): (&(usize, [u8; 4]), usize)| {
-        let (payload, after) = std::mem::take(&mut rest)[start - at..].split_at_mut(len);
-        (rest, at) = (after, start + len);
+    let places: Vec<(usize, usize, [u8; 4])> = payload_lens.clone().map(place).collect();
+    let mut rest = &mut out[begun..];
+    let cut = |(header_len, len, _): &(usize, usize, [u8; 4])| {
+        let (payload, after) = std::mem::take(&mut rest)[*header_len..].split_at_mut(*len);
+        rest = after;
         payload
     };
-    let mut payloads: Vec<&mut [u8]> = places.iter().zip(payload_lens).map(&mut cut).collect();
+    let mut payloads: Vec<&mut [u8]> = places.iter().map(cut).collect();
     fill(&mut payloads);
-    for (payload, (_, key)) in payloads.into_iter().zip(places) {
+    for (payload, (.., key)) in payloads.into_iter().zip(places) {
         mask(payload, key);
     }
 }

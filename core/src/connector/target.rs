@@ -423,11 +423,11 @@ impl Machine for TargetConn {
             other => self.stage = other,
         }
         self.watch.check(&mut self.timers, limits::SEND_TIMEOUT, cx.now.mono, &io.output)?;
-        let incomplete = matches!(
-            &self.stage,
-            Stage::Carrying(carrying) if matches!(carrying.response, Response::Head(_) | Response::Body(_))
-        );
-        let acknowledge = self.rest.check(&mut self.timers, !incomplete, cx.now.mono, &io.input);
+        let whole = match &self.stage {
+            Stage::Carrying(carrying) => !matches!(carrying.response, Response::Head(_) | Response::Body(_)),
+            Stage::Idle | Stage::Taken(_) | Stage::Ending(_) => true,
+        };
+        let acknowledge = self.rest.check(&mut self.timers, whole, cx.now.mono, &io.input);
         Ok(Want { acknowledge, ..self.want() })
     }
 
@@ -470,14 +470,12 @@ mod tests {
     use crate::hub::admission::Pool;
     use crate::hub::mailbox::Inbox;
     use crate::machine::Effects;
-    use crate::secret::Keys;
-    use crate::secret::tests::keys;
+    use crate::secret::tests::own_keys;
     use crate::time::Now;
 
     fn hub_and_exchange() -> (Arc<ConnectorHub>, Arc<Exchange>) {
-        let keys = Keys { sign: keys().sign, join: keys().join, mix: keys().mix, verdicts: None };
         let (gateway, target) = (GatewayUrl::parse("gateway").unwrap(), TargetUrl::parse("app").unwrap());
-        let hub = ConnectorHub::new(ConnectorConfig::new(keys, gateway, target), [1; 32]);
+        let hub = ConnectorHub::new(ConnectorConfig::new(own_keys(), gateway, target), [1; 32]);
         let lease = Pool::new(1).reserve(1).unwrap();
         let exchange = Exchange::new(Inbox::new(hub.ports.open()), None, 1000, lease);
         (hub, exchange)

@@ -81,14 +81,12 @@ mod tests {
     use crate::config::GatewayConfig;
     use crate::limits;
     use crate::machine::{Effects, Process};
-    use crate::secret::Keys;
-    use crate::secret::tests::keys;
+    use crate::secret::tests::own_keys;
     use crate::time::{Now, Why};
 
     #[test]
     fn a_visitor_that_waits_for_a_piece_to_be_acknowledged_sends_the_next_one_soon() {
-        let keys = Keys { sign: keys().sign, join: keys().join, mix: keys().mix, verdicts: None };
-        let hub = GatewayHub::new(GatewayConfig::new(keys), [1; 32]);
+        let hub = GatewayHub::new(GatewayConfig::new(own_keys()), [1; 32]);
         let mut machine = hub.accept(([192, 0, 2, 1], 50_000).into()).unwrap();
         let (mut fx, mut io, mut now) = (Effects::default(), Io::default(), Now::default());
         let mut advance = |io: &mut Io, now: Now| machine.advance(&mut Cx { now, fx: &mut fx }, io).unwrap();

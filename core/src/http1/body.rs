@@ -153,22 +153,13 @@ impl Decoder {
         out: &mut Vec<u8>,
     ) -> Result<usize, Violation> {
         let count = input.len();
-        let opaque = match self.state {
-            State::Sized(left) => left,
-            State::UntilClose => u64::MAX,
-            _ => 0,
-        };
-        if count == 0 || count > room || count as u64 > opaque || !input.swap_out(out) {
+        let is_body = count <= room && count as u64 <= self.state.opaque();
+        if count == 0 || !is_body || !input.swap_out(out) {
             let consumed = self.decode(input.unread(), room, out)?;
             input.consume(consumed);
             return Ok(consumed);
         }
-        if let State::Sized(left) = &mut self.state {
-            *left -= count as u64;
-            if *left == 0 {
-                self.state = State::Done;
-            }
-        }
+        self.state = self.state.after_opaque(count as u64);
         Ok(count)
     }
 
@@ -205,16 +196,9 @@ impl Decoder {
         let Some(&byte) = rest.first() else { return Ok(0) };
         let (consumed, next) = match self.state {
             State::Done => (0, State::Done),
-            State::UntilClose => (copy(rest, u64::MAX, room, out), State::UntilClose),
-            State::Sized(left) => {
-                let copied = copy(rest, left, room, out);
-                let left = left - copied as u64;
-                (copied, if left == 0 { State::Done } else { State::Sized(left) })
-            }
-            State::Data(left) => {
-                let copied = copy(rest, left, room, out);
-                let left = left - copied as u64;
-                (copied, if left == 0 { State::DataCr } else { State::Data(left) })
+            state @ (State::UntilClose | State::Sized(_) | State::Data(_)) => {
+                let copied = copy(rest, state.opaque(), room, out);
+                (copied, state.after_opaque(copied as u64))
             }
             State::Trailers => return self.read_trailers(rest),
             framing => (1, framing.after(byte)?),
@@ -243,6 +227,26 @@ impl Decoder {
 
 impl State {
     const CHUNK: Self = State::Size { size: 0, digits: 0 };
+
+    /// How many of the next bytes are body, whatever they are.
+    fn opaque(self) -> u64 {
+        match self {
+            State::UntilClose => u64::MAX,
+            State::Sized(left) | State::Data(left) => left,
+            _ => 0,
+        }
+    }
+
+    /// What comes after `count` of those.
+    fn after_opaque(self, count: u64) -> Self {
+        match self {
+            State::Sized(left) if left == count => State::Done,
+            State::Sized(left) => State::Sized(left - count),
+            State::Data(left) if left == count => State::DataCr,
+            State::Data(left) => State::Data(left - count),
+            state => state,
+        }
+    }
 
     /// What comes after `byte` in the framing of chunks (RFC 9112, 7.1).
     fn after(self, byte: u8) -> Result<Self, Violation> {
@@ -306,34 +310,35 @@ impl Encoder {
     /// # Errors
     /// The body would be longer than its head says; nothing is appended.
     pub fn encode(&mut self, data: &[u8], out: &mut Vec<u8>) -> Result<(), WrongLength> {
-        if data.is_empty() {
-            return Ok(());
-        }
-        match &mut self.framing {
-            Framing::Empty => return Err(WrongLength),
-            Framing::Sized(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?;
-                out.extend_from_slice(data);
-            }
-            Framing::Chunked => {
-                push_hex(data.len(), out);
-                out.extend_from_slice(b"\r\n");
-                out.extend_from_slice(data);
-                out.extend_from_slice(b"\r\n");
-            }
-            Framing::UntilClose => out.extend_from_slice(data),
+        self.count(data.len())?;
+        if self.framing == Framing::Chunked && !data.is_empty() {
+            push_hex(data.len(), out);
+            out.extend_from_slice(b"\r\n");
+            out.extend_from_slice(data);
+            out.extend_from_slice(b"\r\n");
+        } else {
+            out.extend_from_slice(data);
         }
         Ok(())
     }
 
     /// The same on `data` that is not needed any more: without chunks its memory may become the output's.
     pub(crate) fn put(&mut self, data: &mut Vec<u8>, out: &mut SendBuf) -> Result<(), WrongLength> {
-        match &mut self.framing {
-            Framing::Sized(left) => *left = left.checked_sub(data.len() as u64).ok_or(WrongLength)?,
-            Framing::UntilClose => {}
-            Framing::Empty | Framing::Chunked => return self.encode(data, out.tail()),
+        if self.framing == Framing::Chunked {
+            return self.encode(data, out.tail());
         }
+        self.count(data.len())?;
         out.append(data);
+        Ok(())
+    }
+
+    /// Counts bytes that are about to be sent.
+    fn count(&mut self, bytes: usize) -> Result<(), WrongLength> {
+        match &mut self.framing {
+            Framing::Sized(left) => *left = left.checked_sub(bytes as u64).ok_or(WrongLength)?,
+            Framing::Empty if bytes > 0 => return Err(WrongLength),
+            Framing::Empty | Framing::Chunked | Framing::UntilClose => {}
+        }
         Ok(())
     }
 

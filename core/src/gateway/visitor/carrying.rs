@@ -77,6 +77,12 @@ enum Response {
     TunnelDone,
 }
 
+impl Response {
+    fn is_tunnel(&self) -> bool {
+        matches!(self, Response::Tunnel(_) | Response::TunnelDone)
+    }
+}
+
 impl Visitor {
     // ---- beginning an exchange -------------------------------------------------------------------------------------
 
@@ -326,8 +332,7 @@ impl Visitor {
             moved = true;
             carried.log.bytes_in += self.scratch.len() as u64;
             // What an upgraded connection carries is no body.
-            let is_body = !matches!(carried.response, Response::Tunnel(_) | Response::TunnelDone);
-            if is_body && self.is_too_long(carried.log.bytes_in) {
+            if !carried.response.is_tunnel() && self.is_too_long(carried.log.bytes_in) {
                 return Err(Trouble::BodyTooLong);
             }
             self.hub.figures.bytes_in.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
@@ -364,8 +369,8 @@ impl Visitor {
                 return Some(Trouble::TargetTimedOut);
             }
         }
-        let tunnel = matches!(carried.response, Response::Tunnel(_) | Response::TunnelDone);
-        if matches!(carried.request, Request::Body(_)) && !carried.blocked && carried.sends && !tunnel {
+        let body = matches!(carried.request, Request::Body(_)) && !carried.response.is_tunnel();
+        if body && !carried.blocked && carried.sends {
             if sent {
                 self.timers.set(Why::Body, now + limits::BODY_STALL);
             } else {
@@ -488,8 +493,7 @@ impl Carried {
 
     /// Whether nothing more of the request is to come; of what an upgraded connection carries nobody knows.
     pub(super) fn request_is_whole(&self) -> bool {
-        !matches!(self.request, Request::Body(_))
-            || matches!(self.response, Response::Tunnel(_) | Response::TunnelDone)
+        !matches!(self.request, Request::Body(_)) || self.response.is_tunnel()
     }
 
     fn response_is_done(&self) -> bool {
