@@ -169,8 +169,12 @@ impl Connection {
     fn poll_dial(&mut self, cx: &mut Context<'_>) -> Poll<ControlFlow<()>> {
         let Some(dialling) = &mut self.dialling else { return Poll::Ready(ControlFlow::Continue(())) };
         match dialling.as_mut().poll(cx) {
-            Poll::Pending if self.place.world().gives_up_dials() => Poll::Ready(ControlFlow::Break(())),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                // Only what is raised anew wakes; the machine runs first thing once there is a socket.
+                self.flag.take(RAISED);
+                let given_up = self.place.world().gives_up_dials();
+                if given_up { Poll::Ready(ControlFlow::Break(())) } else { Poll::Pending }
+            }
             Poll::Ready(Ok(socket)) => {
                 self.dialling = None;
                 self.take_in(socket);

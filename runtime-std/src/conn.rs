@@ -184,8 +184,8 @@ impl Connection {
     }
 
     /// Whether its dial is still of use to anybody. It is woken once that may have changed.
-    pub(crate) fn wants_dial(&self) -> bool {
-        lock(&self.state).as_ref().is_some_and(|state| !state.place.world().gives_up_dials())
+    pub(crate) fn wants_dial(self: &Arc<Self>) -> bool {
+        self.look(|state| !state.place.world().gives_up_dials()).unwrap_or(false)
     }
 
     /// Lets its reader look again at what it waits for.
@@ -230,7 +230,8 @@ impl Connection {
                 return self.turn(guard, false);
             }
             state.reader_waits = true;
-            drop(guard);
+            self.let_go(guard);
+            serve();
             thread::park();
         }
     }
@@ -240,8 +241,7 @@ impl Connection {
         let _ = self.writer.set(thread::current());
         let Some(socket) = self.socket.get() else { return };
         loop {
-            let output = lock(&self.state).as_ref().map(|state| state.output);
-            match output {
+            match self.look(|state| state.output) {
                 None => return,
                 Some(Output::Full) => {
                     socket.wait_for_room();
@@ -250,8 +250,29 @@ impl Connection {
                     self.turn(guard, false);
                     serve();
                 }
-                Some(_) => thread::park(),
+                Some(_) => {
+                    serve();
+                    thread::park();
+                }
             }
+        }
+    }
+
+    /// Looks at its state and lets nothing run; none if it is over.
+    fn look<T>(self: &Arc<Self>, at: impl FnOnce(&State) -> T) -> Option<T> {
+        let guard = lock(&self.state);
+        let seen = guard.as_ref().map(at);
+        self.let_go(guard);
+        seen
+    }
+
+    /// Unlocks it, and raises it again for whoever came to serve it meanwhile. Every lock that leaves a state behind ends
+    /// so, however short it was held, or a wake is lost.
+    fn let_go(self: &Arc<Self>, guard: MutexGuard<'_, Option<State>>) {
+        drop(guard);
+        fence(Ordering::SeqCst);
+        if self.flags.load(Ordering::Relaxed) != 0 {
+            self.raise();
         }
     }
 
@@ -266,7 +287,7 @@ impl Connection {
                 state.looked_at = None;
             }
             if state.place.is_dialling() {
-                drop(guard);
+                self.let_go(guard);
                 self.wake_reader();
                 return true;
             }
@@ -300,16 +321,15 @@ impl Connection {
         self.keep_deadline(state);
         let again = state.todo.again || work >= limits::TURN_BYTES;
         let reader_waits = state.todo.read && mem::take(&mut state.reader_waits);
-        drop(guard);
+        if again {
+            self.flags.fetch_or(RAISED, Ordering::Relaxed);
+        }
+        self.let_go(guard);
         if reader_waits {
             self.wake_reader();
         }
         if full {
             self.wake_writer();
-        }
-        fence(Ordering::SeqCst);
-        if again || self.flags.load(Ordering::Relaxed) != 0 {
-            self.raise();
         }
         true
     }

@@ -15,6 +15,7 @@ use gesher_core::machine::DialFault;
 use socket2::{Domain, SockAddr, Type};
 
 use crate::conn::Connection;
+use crate::serve::serve;
 use crate::system::{Clock, Socket, connected, resolve, spawn};
 use crate::threads::lock;
 
@@ -34,7 +35,10 @@ pub(crate) fn dial(
             DialStep::Over(result) => return Some(result),
             DialStep::Ask(question, left) => ask(connection, &answers, question, left),
             DialStep::Wait(_) if !connection.wants_dial() => return None,
-            DialStep::Wait(at) => thread::park_timeout(at.since(now)),
+            DialStep::Wait(at) => {
+                serve();
+                thread::park_timeout(at.since(now));
+            }
         }
     }
 }

@@ -325,6 +325,48 @@ fn mail_from_other_connections_always_wakes() {
 }
 
 #[test]
+fn mail_always_wakes_also_while_what_was_read_is_not_wanted() {
+    const LETTERS: usize = 20_000;
+    #[derive(Default)]
+    struct Gate {
+        guest: Option<PortId>,
+        granted: usize,
+        taken: usize,
+    }
+    let gate = Arc::new(Mutex::new(Gate::default()));
+    let (toys, news) = Toys::new(move |port, lost| {
+        let gate = Arc::clone(&gate);
+        if gate.lock().unwrap().guest.is_some() {
+            // The second connection lets the first one read once more whenever it did; it says so once each time.
+            return script(port, lost, move |cx, io| {
+                io.input.consume(io.input.len());
+                let mut gate = gate.lock().unwrap();
+                if gate.granted == gate.taken {
+                    gate.granted += 1;
+                    cx.fx.wakes.extend(gate.guest);
+                }
+                Ok(READ)
+            });
+        }
+        gate.lock().unwrap().guest = Some(port);
+        script(port, lost, move |_, io| {
+            let mut gate = gate.lock().unwrap();
+            if !io.input.is_empty() && gate.taken < gate.granted {
+                io.input.consume(io.input.len());
+                gate.taken += 1;
+            }
+            let end = (gate.taken == LETTERS).then_some(End::Abort);
+            Ok(Want { read: io.input.is_empty() && gate.taken < gate.granted, end, ..READ })
+        })
+    });
+    let running = start(toys);
+    for mut stream in [running.connect(), running.connect()] {
+        thread::spawn(move || while stream.write_all(&[b'x'; 16 * 1024]).is_ok() {});
+    }
+    assert_eq!(news.lost(), Lost::Ended);
+}
+
+#[test]
 fn a_deadline_wakes_in_time_also_if_it_moved_nearer() {
     const SOON: Duration = Duration::from_millis(30);
     let (toys, _news) = Toys::new(|port, lost| {

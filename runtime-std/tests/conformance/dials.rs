@@ -8,12 +8,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::runtime::{Options, Stopped};
-use gesher_core::machine::{Cx, DialFault, End, Endpoint, Io, Lost, PortId};
+use gesher_core::machine::{Cx, DialFault, End, Endpoint, Io, Lost};
 use socket2::{Domain, Socket, Type};
 
-use super::toys::{PATIENCE, READ, SUPERVISOR, Script, Toys, ending, start, start_all};
-
-const DIALLED: PortId = PortId { index: 1, generation: 0 };
+use super::toys::{DIALLED, PATIENCE, READ, SUPERVISOR, Script, Toys, ending, start, start_all};
 
 /// Dials, says hello, collects what comes until the peer ends: how that ended, and what came.
 fn say_hello(to: Endpoint, timeout: Duration) -> (Lost, Vec<u8>) {

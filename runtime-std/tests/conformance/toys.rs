@@ -109,6 +109,8 @@ impl Toys {
         let (again, result) = mpsc::channel();
         toys.supervisor = Mutex::new(Some(script(SUPERVISOR, &told, move |cx, _| {
             cx.fx.dials.extend(dial.take());
+            // Mail that is there already when it is woken for another reason.
+            cx.fx.wake(DIALLED);
             match heard.lock().unwrap().try_recv() {
                 Ok(why) => {
                     again.send(why).unwrap();
@@ -127,6 +129,8 @@ impl Toys {
 }
 
 pub(crate) const SUPERVISOR: PortId = PortId { index: 0, generation: 0 };
+/// What a supervisor dials.
+pub(crate) const DIALLED: PortId = PortId { index: 1, generation: 0 };
 
 impl Process for Toys {
     fn supervisor(self: Arc<Self>) -> Option<Box<dyn Machine>> {
