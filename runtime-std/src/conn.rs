@@ -208,11 +208,24 @@ impl Connection {
             }
             serve();
             capacity = match count {
-                Some(0) => return,
+                Some(0) => break,
                 Some(count) if count == capacity => BULK_BYTES,
                 Some(..=SMALL_BYTES) => READ_BYTES,
                 _ => capacity,
             };
+        }
+        drop(buffer);
+        self.keep_waiting(socket);
+    }
+
+    /// The peer sends no more, but it may yet be gone: a reset is not to go unnoticed because nobody reads or writes.
+    fn keep_waiting(self: &Arc<Self>, socket: &Socket) {
+        socket.wait_for_end();
+        if socket.is_broken()
+            && let Ok(mut guard) = self.state.lock()
+        {
+            guard.iter_mut().for_each(|state| state.conn.broke());
+            self.turn(guard, true);
         }
     }
 
@@ -231,8 +244,9 @@ impl Connection {
             }
             state.reader_waits = true;
             self.let_go(guard);
-            serve();
-            thread::park();
+            if !serve() {
+                thread::park();
+            }
         }
     }
 
@@ -243,6 +257,7 @@ impl Connection {
         loop {
             match self.look(|state| state.output) {
                 None => return,
+                Some(_) if serve() => {}
                 Some(Output::Full) => {
                     socket.wait_for_room();
                     let Ok(mut guard) = self.state.lock() else { return };
@@ -250,10 +265,7 @@ impl Connection {
                     self.turn(guard, false);
                     serve();
                 }
-                Some(_) => {
-                    serve();
-                    thread::park();
-                }
+                Some(_) => thread::park(),
             }
         }
     }

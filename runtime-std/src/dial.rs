@@ -35,10 +35,8 @@ pub(crate) fn dial(
             DialStep::Over(result) => return Some(result),
             DialStep::Ask(question, left) => ask(connection, &answers, question, left),
             DialStep::Wait(_) if !connection.wants_dial() => return None,
-            DialStep::Wait(at) => {
-                serve();
-                thread::park_timeout(at.since(now));
-            }
+            DialStep::Wait(_) if serve() => {}
+            DialStep::Wait(at) => thread::park_timeout(at.since(now)),
         }
     }
 }

@@ -23,7 +23,8 @@ thread_local! {
     static NEXT: RefCell<Option<VecDeque<Arc<Connection>>>> = const { RefCell::new(None) };
 }
 
-/// Does `work` on a thread that serves whom it raises; it has to call [`serve`] before it waits.
+/// Does `work` on a thread that serves whom it raises. Before it waits it has to call [`serve`], and if that served
+/// anybody, to look once more at what it waits for.
 pub(crate) fn serving(work: impl FnOnce()) {
     NEXT.set(Some(VecDeque::new()));
     work();
@@ -44,8 +45,8 @@ pub(crate) fn later(connection: &Arc<Connection>) -> bool {
     NEXT.try_with(queue).unwrap_or(false)
 }
 
-/// Serves who is queued, and who is raised by that.
-pub(crate) fn serve() {
+/// Serves who is queued, and who is raised by that; whether there was anybody.
+pub(crate) fn serve() -> bool {
     let next = || NEXT.with_borrow_mut(|next| next.as_mut().and_then(VecDeque::pop_front));
     // Whoever else can run may have mail for the same one: then all of it is one turn and one write.
     if NEXT.with_borrow(|next| next.as_ref().is_some_and(|next| next.len() == 1)) {
@@ -56,6 +57,7 @@ pub(crate) fn serve() {
         turns += 1;
         if turns <= TURNS_MAX { connection.serve() } else { connection.hand_to_watch() }
     }
+    turns > 0
 }
 
 #[cfg(test)]

@@ -179,7 +179,7 @@ impl ConnectorLink {
             mux.ask_stats();
         }
         mux.write(cx, io);
-        let end = mux.is_done().then(|| mux.close(io));
+        let end = mux.is_done().then(|| mux.close(cx, io));
         Ok(Want { read: !again, wake_at: mux.next_deadline(), again, end, ..Want::default() })
     }
 }

@@ -109,10 +109,10 @@ impl<C: Carrier, A> Run<C, A> {
             return Next::Over(Stopped::Cut);
         }
         self.ended |= asked == 0 && self.until.is_none() && self.worlds.iter().any(|world| world.has_ended());
-        // A process that is over takes the others with it, once it is done itself.
-        let all = asked > 0 || self.worlds.iter().any(|world| world.has_ended() && world.is_empty());
-        let stops = |world: &Arc<World<C>>| (all || world.has_ended()) && !world.is_draining();
-        while let Some(index) = self.worlds.iter().position(stops) {
+        // A process that is over takes the others with it, once it is done itself; it may become so meanwhile.
+        let is_over = |world: &Arc<World<C>>| world.has_ended() && world.is_empty();
+        let stops = |world: &Arc<World<C>>| asked > 0 || world.has_ended() || self.worlds.iter().any(is_over);
+        while let Some(index) = self.worlds.iter().position(|world| !world.is_draining() && stops(world)) {
             let accepting = mem::take(&mut self.accepting[index]);
             if !accepting.is_empty() {
                 return Next::Close(accepting);
@@ -120,7 +120,7 @@ impl<C: Carrier, A> Run<C, A> {
             self.until = Some(now + self.drain);
             self.worlds[index].drain();
         }
-        if all && self.worlds.iter().all(|world| world.is_empty()) {
+        if self.worlds.iter().all(|world| world.is_draining() && world.is_empty()) {
             return Next::Over(if self.ended { Stopped::Ended } else { Stopped::Drained });
         }
         for world in self.worlds.iter().filter(|world| world.gives_up_dials()) {

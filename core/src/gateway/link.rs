@@ -117,7 +117,7 @@ impl GatewayLink {
             self.tell_peers(cx.now);
         }
         self.mux.write(cx, io);
-        let end = self.mux.is_done().then(|| self.mux.close(io));
+        let end = self.mux.is_done().then(|| self.mux.close(cx, io));
         let wake_at = self.mux.next_deadline().into_iter().chain(self.timers.next()).min();
         Ok(Want { read: !again, wake_at, again, end, ..Want::default() })
     }

@@ -231,9 +231,11 @@ impl Exchange {
         });
     }
 
-    /// Whether the link takes no more of what this side posts.
+    /// Whether the link takes no more of what this side posts, for another reason than a failure that
+    /// [`Self::take`] has yet to tell of: after that the rest may be for another link.
     pub(crate) fn stopped(&self) -> bool {
-        self.lock().to_link.stopped
+        let state = self.lock();
+        state.to_link.stopped && state.to_http.failure.is_none()
     }
 
     /// Takes what the link delivered; of the data the next portion, at most `room` bytes, into `data`, which is empty.
@@ -606,6 +608,15 @@ mod tests {
         let mut frames = Vec::new();
         let drained = exchange.drain(1, Sends::Requests, usize::MAX, &mut frames, &mut fx);
         assert!(drained.reset && frames.is_empty(), "the peer never heard of the stream");
+    }
+
+    #[test]
+    fn nothing_is_stopped_by_a_failure_before_that_was_told() {
+        let (_inbox, exchange) = exchange(10);
+        exchange.fail(Failure::Reset(ResetCode::Refused), &mut Effects::default());
+        assert_eq!((exchange.stopped(), exchange.room()), (false, 0));
+        assert_eq!(exchange.take(0, &mut Vec::new()).failure, Some(Failure::Reset(ResetCode::Refused)));
+        assert!(exchange.stopped());
     }
 
     #[test]

@@ -180,11 +180,11 @@ impl Registry {
         let state = &mut *self.lock();
         let count = state.joined.len();
         let mut any = false;
-        for unresponsive in [false, true] {
+        for all in [false, true] {
             for step in 0..count {
                 let place = (state.turn + step) % count;
                 let connector = &state.joined[place];
-                if connector.unresponsive.load(Ordering::Relaxed) != unresponsive
+                if !all && connector.unresponsive.load(Ordering::Relaxed)
                     || connector.leaving.load(Ordering::Relaxed)
                     || not.is_some_and(|not| Arc::ptr_eq(not, connector))
                 {

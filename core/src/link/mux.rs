@@ -258,8 +258,10 @@ impl Mux {
     }
 
     /// Says goodbye, once, when [`Self::is_done`].
-    pub(crate) fn close(&mut self, io: &mut Io) -> End {
+    pub(crate) fn close(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> End {
         const NORMAL_CLOSURE: u16 = 1000;
+        // No stream is open; an exchange that comes from now on need not wait until the link is gone.
+        self.fail_all(cx.fx);
         self.say_close(NORMAL_CLOSURE, io);
         // Credit may be on its way here, and a plain close with unread input destroys what is on its way there.
         End::Linger
@@ -433,7 +435,7 @@ mod tests {
         mux.say_go_away(Duration::ZERO, "goes");
         mux.write(&mut cx, &mut io);
         assert!(mux.is_done());
-        mux.close(&mut io);
+        mux.close(&mut cx, &mut io);
         let written = io.output.len();
         mux.streams.owed.pong = Some([1; 8]);
         mux.streams.owed.websocket_pong = Some(b"pong".to_vec());

@@ -8,8 +8,9 @@ use std::time::Duration;
 use gesher_core::drive::Close;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, connect_unspec, recv, send};
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, TcpKeepalive};
 
 /// A peer that is gone without a word is found out after a minute and a half.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
@@ -81,6 +82,11 @@ impl Socket {
         let _ = poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None);
     }
 
+    /// Waits until the connection is over both ways: shut down, reset, or let go of.
+    pub fn wait_for_end(&self) {
+        while poll(&mut [PollFd::new(&self.0, PollFlags::empty())], None) == Err(Errno::INTR) {}
+    }
+
     /// Sends no more (FIN).
     ///
     /// # Errors
@@ -110,12 +116,14 @@ impl Socket {
     ///
     /// A reset must not be announced by an orderly end (FIN), which the peer would take for the end of the message.
     /// Linux resets when it is asked to disconnect. Elsewhere the close does, and until then only the receiving side is
-    /// shut down, which sends nothing; a writer that waits for room comes back once there is some.
+    /// shut down, which sends nothing; a writer that waits for room comes back once there is some. Unix sockets know no
+    /// resets.
     pub fn let_go(&self, how: Close) {
         let mut side = Shutdown::Both;
         if how == Close::Reset {
             self.reset();
-            if connect_unspec(&self.0).is_err() {
+            let is_unix = || self.0.domain().is_ok_and(|domain| domain == Domain::UNIX);
+            if connect_unspec(&self.0).is_err() && !is_unix() {
                 side = Shutdown::Read;
             }
         }

@@ -8,7 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::runtime::{Options, Stopped};
-use gesher_core::machine::{Cx, DialFault, End, Endpoint, Io, Lost};
+use gesher_core::machine::{Cx, DialFault, End, Endpoint, Io, Lost, Want};
+use gesher_core::time::Why;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
 use super::toys::{DIALLED, PATIENCE, READ, SUPERVISOR, Script, Toys, ending, start, start_all};
@@ -84,6 +86,37 @@ fn unix_sockets_are_reached() {
     assert_eq!(say_hello(to.clone(), PATIENCE).0, Lost::Dial(DialFault::Refused));
     std::fs::remove_file(&path).unwrap();
     assert_eq!(say_hello(to, PATIENCE).0, Lost::Dial(DialFault::Refused));
+}
+
+#[test]
+fn an_abort_ends_a_unix_socket_although_its_peer_takes_nothing() {
+    let path = std::env::temp_dir().join(format!("gesher-abort-{}.sock", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    let (lost, heard) = mpsc::channel();
+    let mut full_at = None;
+    let step = move |cx: &mut Cx<'_>, io: &mut Io| {
+        // Fills the socket, and then some.
+        if io.output.len() < 64 * 1024 {
+            io.output.tail().resize(1 << 20, 0);
+            full_at = Some(cx.now.mono + Duration::from_millis(100));
+        }
+        let full_at = full_at.unwrap();
+        let end = (full_at <= cx.now.mono).then_some(End::Abort);
+        Ok(Want { wake_at: Some((full_at, Why::Send)), end, ..READ })
+    };
+    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
+    let endpoint = Endpoint::Unix { path: path.to_str().unwrap().into() };
+    let (toys, news) = Toys::dialling(endpoint, PATIENCE, machine, heard);
+    let _running = start(toys);
+    let (app, _) = listener.accept().unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(news.lost(), Lost::Ended);
+    let timeout = Timespec { tv_sec: PATIENCE.as_secs() as i64, tv_nsec: 0 };
+    assert_eq!(
+        poll(&mut [PollFd::new(&app, PollFlags::empty())], Some(&timeout)),
+        Ok(1),
+        "nobody has it any more"
+    );
 }
 
 #[test]

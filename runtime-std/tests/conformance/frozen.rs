@@ -179,6 +179,22 @@ fn a_reset_is_noticed_whatever_goes_on() {
         reset(stream);
         assert_eq!(news.lost(), Lost::Reset);
     }
+    // After the peer's half-close, while there is nothing to tell it.
+    let (toys, news) = Toys::new(|port, lost| {
+        let mut said = false;
+        script(port, lost, move |_, io| {
+            if io.input.ended() && !std::mem::replace(&mut said, true) {
+                io.output.tail().push(b'!');
+            }
+            Ok(READ)
+        })
+    });
+    let running = start(toys);
+    let mut stream = running.connect();
+    stream.shutdown(Shutdown::Write).unwrap();
+    stream.read_exact(&mut [0]).unwrap();
+    reset(stream);
+    assert_eq!(news.lost(), Lost::Reset);
 }
 
 /// What one of two connections has for the other.

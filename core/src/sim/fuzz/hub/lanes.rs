@@ -256,7 +256,7 @@ impl Model {
         if !self.delivered_end {
             self.delivered = self.taken;
         }
-        assert!(self.rang(HTTP) && self.exchange.stopped());
+        assert!(self.rang(HTTP) && self.exchange.room() == 0);
     }
 
     /// What is left comes out, on both sides.
