@@ -1,6 +1,6 @@
-//! Sockets for the machines of `gesher-core`, on blocking threads of the standard library: one a connection, a second one
-//! for a socket that was full, and no async crate in the tree. For small programs and small machines; `gesher-runtime-smol` has the same interface and
-//! serves many more connections.
+//! Sockets for the machines of `gesher-core`, on blocking threads of the standard library: one a connection, a second
+//! one for a socket that was full, and no async crate in the tree. For small programs and small machines;
+//! `gesher-runtime-smol` has the same interface and serves many more connections.
 //!
 //! ```text
 //! accept ──▶ Process::accept ──▶ ┐ ┌─ its reader: dial, read ─────────────────▶ ┐
@@ -9,11 +9,11 @@
 //!                                  └─ the watch, one a run: a deadline ────────▶ ┘
 //! ```
 //! A connection's machine runs in whichever thread has something for it, under the connection's lock; reads and writes
-//! happen outside of it, and nothing but a read and a wait for room or for the end blocks. Mail wakes no thread: who has some for another
-//! connection lets that run too, once it has let go of its own. If another thread is about it, that one sees the mail. So no
-//! thread ever waits for another connection, and no peer holds up a connection for good.
+//! happen outside of it, and nothing but a read and a wait for room or for the end blocks. Mail wakes no thread: who
+//! has some for another connection lets that run too, once it has let go of its own. If another thread is about it,
+//! that one sees the mail. So no thread ever waits for another connection, and no peer holds up a connection for good.
 //!
-//! Whoever finds that the connection is over shuts its socket down, and that ends reads and writes. Nothing polls.
+//! Whoever finds that the connection is over shuts its socket down, and that ends reads and waits. Nothing polls.
 //!
 //! The reader reads one buffer ahead (16 KiB; 64 KiB of bulk) and keeps it while its machine wants no input; what follows
 //! waits in the kernel. So a reset is noticed also then, unless that buffer has something in it and nothing is written:

@@ -8,6 +8,7 @@ use std::time::Duration;
 use gesher_core::drive::Close;
 use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, poll};
+#[cfg(target_os = "linux")]
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, connect_unspec, recv, send};
 use socket2::{Domain, SockRef, TcpKeepalive};
@@ -82,8 +83,10 @@ impl Socket {
         let _ = poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None);
     }
 
-    /// Waits until the connection is over both ways: shut down, reset, or let go of.
+    /// Waits until the connection is over both ways: shut down, reset, or let go of. Elsewhere than on Linux it does not
+    /// wait, since there a reset of our own ends no wait.
     pub fn wait_for_end(&self) {
+        #[cfg(target_os = "linux")]
         while poll(&mut [PollFd::new(&self.0, PollFlags::empty())], None) == Err(Errno::INTR) {}
     }
 
