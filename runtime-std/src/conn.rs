@@ -243,7 +243,7 @@ impl Connection {
                 return self.turn(guard, false);
             }
             state.reader_waits = true;
-            self.let_go(guard);
+            self.unlock(guard);
             if !serve() {
                 thread::park();
             }
@@ -274,13 +274,13 @@ impl Connection {
     fn look<T>(self: &Arc<Self>, at: impl FnOnce(&State) -> T) -> Option<T> {
         let guard = lock(&self.state);
         let seen = guard.as_ref().map(at);
-        self.let_go(guard);
+        self.unlock(guard);
         seen
     }
 
     /// Unlocks it, and raises it again for whoever came to serve it meanwhile. Every lock that leaves a state behind ends
     /// so, however short it was held, or a wake is lost.
-    fn let_go(self: &Arc<Self>, guard: MutexGuard<'_, Option<State>>) {
+    fn unlock(self: &Arc<Self>, guard: MutexGuard<'_, Option<State>>) {
         drop(guard);
         fence(Ordering::SeqCst);
         if self.flags.load(Ordering::Relaxed) != 0 {
@@ -299,7 +299,7 @@ impl Connection {
                 state.looked_at = None;
             }
             if state.place.is_dialling() {
-                self.let_go(guard);
+                self.unlock(guard);
                 self.wake_reader();
                 return true;
             }
@@ -336,7 +336,7 @@ impl Connection {
         if again {
             self.flags.fetch_or(RAISED, Ordering::Relaxed);
         }
-        self.let_go(guard);
+        self.unlock(guard);
         if reader_waits {
             self.wake_reader();
         }

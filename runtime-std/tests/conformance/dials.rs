@@ -13,11 +13,10 @@ use gesher_core::time::Why;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Socket, Type};
 
-use super::toys::{DIALLED, PATIENCE, READ, SUPERVISOR, Script, Toys, ending, start, start_all};
+use super::toys::{PATIENCE, READ, Toys, ending, start, start_all};
 
 /// Dials, says hello, collects what comes until the peer ends: how that ended, and what came.
 fn say_hello(to: Endpoint, timeout: Duration) -> (Lost, Vec<u8>) {
-    let (lost, heard) = mpsc::channel();
     let (told, answer) = mpsc::channel();
     let mut said = false;
     let step = move |_: &mut Cx<'_>, io: &mut Io| {
@@ -27,8 +26,7 @@ fn say_hello(to: Endpoint, timeout: Duration) -> (Lost, Vec<u8>) {
         told.send(io.input.unread().to_vec()).unwrap();
         Ok(if io.input.ended() { ending(End::Close) } else { READ })
     };
-    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
-    let (toys, news) = Toys::dialling(to, timeout, machine, heard);
+    let (toys, news) = Toys::dialling(to, timeout, step);
     let running = start(toys);
     let why = news.lost();
     // The supervisor ended, and so does the process.
@@ -92,7 +90,6 @@ fn unix_sockets_are_reached() {
 fn an_abort_ends_a_unix_socket_although_its_peer_takes_nothing() {
     let path = std::env::temp_dir().join(format!("gesher-abort-{}.sock", std::process::id()));
     let listener = UnixListener::bind(&path).unwrap();
-    let (lost, heard) = mpsc::channel();
     let mut full_at = None;
     let step = move |cx: &mut Cx<'_>, io: &mut Io| {
         // Fills the socket, and then some.
@@ -104,9 +101,8 @@ fn an_abort_ends_a_unix_socket_although_its_peer_takes_nothing() {
         let end = (full_at <= cx.now.mono).then_some(End::Abort);
         Ok(Want { wake_at: Some((full_at, Why::Send)), end, ..READ })
     };
-    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
     let endpoint = Endpoint::Unix { path: path.to_str().unwrap().into() };
-    let (toys, news) = Toys::dialling(endpoint, PATIENCE, machine, heard);
+    let (toys, news) = Toys::dialling(endpoint, PATIENCE, step);
     let _running = start(toys);
     let (app, _) = listener.accept().unwrap();
     std::fs::remove_file(&path).unwrap();
@@ -147,10 +143,7 @@ fn a_name_that_does_not_resolve_is_told_as_such() {
 #[test]
 fn stopping_gives_up_a_dial_that_nobody_could_use_any_more() {
     let (_socket, address, _filling) = unresponsive();
-    let (lost, heard) = mpsc::channel();
-    let step = |_: &mut Cx<'_>, _: &mut Io| Ok(READ);
-    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
-    let (toys, news) = Toys::dialling(tcp("127.0.0.1", address.port()), PATIENCE * 10, machine, heard);
+    let (toys, news) = Toys::dialling(tcp("127.0.0.1", address.port()), PATIENCE * 10, |_, _| Ok(READ));
     let running = start(toys);
     running.stop.stop();
     assert_eq!(news.lost(), Lost::Dropped);
@@ -167,7 +160,6 @@ fn an_early_answer_is_heard_although_the_peer_then_resets() {
         stream.write_all(b"too much").unwrap();
         // Closing with unread input resets.
     });
-    let (lost, heard) = mpsc::channel();
     let (told, answer) = mpsc::channel();
     let step = move |_: &mut Cx<'_>, io: &mut Io| {
         if io.output.len() < 1_000_000 {
@@ -176,8 +168,7 @@ fn an_early_answer_is_heard_although_the_peer_then_resets() {
         told.send(io.input.unread().to_vec()).unwrap();
         Ok(READ)
     };
-    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
-    let (toys, news) = Toys::dialling(tcp("127.0.0.1", port), PATIENCE, machine, heard);
+    let (toys, news) = Toys::dialling(tcp("127.0.0.1", port), PATIENCE, step);
     let _running = start(toys);
     assert_eq!(news.lost(), Lost::Reset);
     assert_eq!(answer.try_iter().last().unwrap(), b"too much");
@@ -187,10 +178,7 @@ fn an_early_answer_is_heard_although_the_peer_then_resets() {
 fn a_dial_fails_where_there_is_no_room_for_it() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let to = tcp("127.0.0.1", listener.local_addr().unwrap().port());
-    let (lost, heard) = mpsc::channel();
-    let step = |_: &mut Cx<'_>, _: &mut Io| Ok(READ);
-    let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
-    let (toys, news) = Toys::dialling(to, PATIENCE, machine, heard);
+    let (toys, news) = Toys::dialling(to, PATIENCE, |_, _| Ok(READ));
     // The supervisor has the only place.
     let options = Options { connections_max: Some(1), signals: false, ..Options::default() };
     let running = start_all([toys], options);

@@ -95,17 +95,17 @@ impl Toys {
         (toys, News { lost: heard, drained })
     }
 
-    /// One whose supervisor dials `to` with `machine` and ends when that is lost.
-    pub(crate) fn dialling(
-        to: Endpoint,
-        timeout: Duration,
-        machine: Box<dyn Machine>,
-        lost: Receiver<Lost>,
-    ) -> (Self, News) {
+    /// One whose supervisor dials `to` with a machine of `step` and ends when that is lost.
+    pub(crate) fn dialling<F>(to: Endpoint, timeout: Duration, step: F) -> (Self, News)
+    where
+        F: FnMut(&mut Cx<'_>, &mut Io) -> Result<Want, Fault> + Send + 'static,
+    {
         let (mut toys, news) = Self::new(|_, _| unreachable!("nothing connects"));
+        let (lost, heard) = mpsc::channel();
+        let machine = Box::new(Script { port: DIALLED, step, lost, parent: Some(SUPERVISOR), ending: None });
         let mut dial = Some(Dial { to, timeout, machine });
         let (told, _) = mpsc::channel();
-        let heard = Arc::new(Mutex::new(lost));
+        let heard = Arc::new(Mutex::new(heard));
         let (again, result) = mpsc::channel();
         toys.supervisor = Mutex::new(Some(script(SUPERVISOR, &told, move |cx, _| {
             cx.fx.dials.extend(dial.take());
@@ -130,7 +130,7 @@ impl Toys {
 
 pub(crate) const SUPERVISOR: PortId = PortId { index: 0, generation: 0 };
 /// What a supervisor dials.
-pub(crate) const DIALLED: PortId = PortId { index: 1, generation: 0 };
+const DIALLED: PortId = PortId { index: 1, generation: 0 };
 
 impl Process for Toys {
     fn supervisor(self: Arc<Self>) -> Option<Box<dyn Machine>> {
