@@ -63,7 +63,7 @@
 //!    60    gateway     | auth          accepted: in time, first use, proof right
 //!    60    gateway     > office        101 · accept proof
 //!    80    office      > gateway       record 153 B { HELLO office epoch 1 · PING }
-//!   100    gateway     > office        record 185 B { HELLO id-1 · PONG · PING · PEERS }
+//!   100    gateway     > office        record 201 B { HELLO id-1 · PONG · PING · PEERS }
 //!   100    gateway     | join          office is id-1
 //!   120    office      > gateway       record 89 B { PONG }
 //!   120    office      | peers         office

@@ -169,7 +169,7 @@ impl Transcript {
     fn frame(&mut self, link: usize, frame: &Frame<'_>) -> String {
         let mut x = |stream| self.stream(link, stream);
         match frame {
-            Frame::Hello(hello) if hello.instance.is_some() => {
+            Frame::Hello(hello) if hello.epoch > 0 => {
                 format!("HELLO {} epoch {}", hello.name, hello.epoch)
             }
             Frame::Hello(hello) if hello.id.is_empty() => "HELLO without an id".into(),

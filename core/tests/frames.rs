@@ -73,7 +73,13 @@ fn frames_are_the_bytes_of_the_examples() {
         epoch: 1,
         ..Hello::default()
     };
-    let gateway = Hello { streams_max: 1024, window: 65_536, id: "7f3a09c2".into(), ..Hello::default() };
+    let gateway = Hello {
+        streams_max: 1024,
+        window: 65_536,
+        instance: Some([0x5a; 16]),
+        id: "7f3a09c2".into(),
+        ..Hello::default()
+    };
     let stats = Stats {
         uptime_secs: 3600,
         requests: 42,
@@ -95,7 +101,10 @@ fn frames_are_the_bytes_of_the_examples() {
             "000030 00 00000000  02 00000400 00010000  01 0006 6f6666696365 \
              02 0010 a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5  04 0008 0000000000000001",
         ),
-        (Frame::Hello(gateway), "000014 00 00000000  02 00000400 00010000  06 0008 3766336130396332"),
+        (
+            Frame::Hello(gateway),
+            "000027 00 00000000  02 00000400 00010000  02 0010 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a  06 0008 3766336130396332",
+        ),
         (
             Frame::Request { stream: 1, kind: BodyKind::None, head: get },
             "000024 01 00000001  00 \

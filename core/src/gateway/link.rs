@@ -172,6 +172,7 @@ impl GatewayLink {
             streams_max: limits::STREAMS_MAX,
             window: limits::WINDOW_BYTES,
             id,
+            instance: Some(self.hub.instance),
             ..Hello::default()
         });
     }

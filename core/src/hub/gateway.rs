@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use rand_core::RngCore;
+
 use super::admission::{Pool, Slots};
 use super::crowd::Crowd;
 use super::ports::Ports;
@@ -31,6 +33,8 @@ pub struct GatewayHub {
     pub(crate) silent_links: Arc<Slots>,
     /// How this gateway calls itself in `Via`, to know its own loops.
     pub(crate) via: String,
+    /// Names this process to its connectors, also when it is known by another id or address.
+    pub(crate) instance: [u8; 16],
     connections: Arc<Slots>,
     draining: AtomicBool,
 }
@@ -52,6 +56,8 @@ impl GatewayHub {
 
     pub(crate) fn with_seeds(config: GatewayConfig, seeds: Seeds) -> Arc<Self> {
         let via = format!("gesher-{:04x}", seeds.number() & 0xffff);
+        let mut instance = [0; 16];
+        seeds.child().fill_bytes(&mut instance);
         Arc::new(Self {
             pool: Pool::new(config.memory_bytes),
             config,
@@ -62,6 +68,7 @@ impl GatewayHub {
             figures: Figures::default(),
             silent_links: Arc::default(),
             via,
+            instance,
             seeds,
             connections: Arc::default(),
             draining: AtomicBool::new(false),

@@ -282,9 +282,10 @@ impl ResetCode {
     }
 }
 
-/// How a side introduces itself. A connector gives name, instance, link and epoch, a gateway the id it gave.
+/// How a side introduces itself. A connector gives name, instance, link and epoch, a gateway its instance
+/// and the id it gave.
 ///
-/// `Debug` does not show the instance: who knows it could take this connector's place.
+/// `Debug` does not show the instance: who knows a connector's could take its place.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Hello {
     /// Streams that the sender lets be open at once.

@@ -5,7 +5,7 @@
 //! ```text
 //! connector                                                                             gateway
 //!   │ GET /_connect_tunnel · Gesher-Seal: fernet                                           │
-//!   │ Authorization: Gesher <seconds>.<ephemeral key>.<signature> · X-Join-Code: <proof>   │
+//!   │ Authorization: Gesher <seconds>.<ephemeral key>.<signature>. · X-Join-Code: <proof>  │
 //!   ├─────────────────────────────────────────────────────────────────────────────────────▶│ verify
 //!   │                                    101 · Gesher-Seal: fernet                         │
 //!   │                                    Gesher-Accept: <ephemeral key>.<MAC>              │
@@ -45,6 +45,8 @@ const PATH: &[u8] = b"/_connect_tunnel";
 const PROTOCOL: &str = "gesher.v2";
 /// The one way of sealing that both sides know.
 const SEAL: &str = "fernet";
+/// The name of the credential that signs a join: there is one secret, which has none.
+const NAME: &str = "";
 /// A list of ways of sealing longer than this is malformed: there is one, and there may be a few.
 const SEALS_BYTES_MAX: usize = 256;
 /// The last second of the year 9999, after which there are no HTTP dates.
@@ -284,7 +286,7 @@ pub fn verify(
         let join = Join::signed_rightly(head, keys, clock)?;
         let websocket_key = usable_upgrade(head)?;
         let seal = join.takes_seal()?;
-        let proof_is_right = keys.settle(signature::verify(&keys.join, &join.signed, &join.proof));
+        let proof_is_right = keys.settle(signature::verify(&keys.join, &join.proved, &join.proof));
         lock(doorman).admit(from, now, join.time, &join.signature, proof_is_right)?;
         join.accept(keys, websocket_key, seal, rng)
     });
@@ -367,9 +369,10 @@ struct Join<'a> {
     signature: [u8; 32],
     proof: [u8; 32],
     signature_text: &'a [u8],
-    proof_text: &'a [u8],
     seals: &'a [u8],
-    /// What both `signature` and `proof` are made of.
+    /// What `proof` is made of.
+    proved: Vec<u8>,
+    /// What `signature` is made of: the same, and the proof.
     signed: Vec<u8>,
 }
 
@@ -394,20 +397,22 @@ impl<'a> Join<'a> {
         }
         let mut parts = credentials(once(head.all("authorization"))?)?.split(|byte| *byte == b'.');
         let (seconds, key_text, signature_text) = (parts.next()?, parts.next()?, parts.next()?);
+        let name = parts.next().filter(|name| name.is_empty())?;
         if parts.next().is_some() {
             return None;
         }
         let seals = once(head.all("gesher-seal")).filter(|seals| is_seal_list(seals))?;
         let proof_text = once(head.all("x-join-code"))?;
+        let proved = proved_text(seconds, seals, key_text, name);
         Some(Self {
             time: parse_seconds(seconds)?,
             key: signature::decode::<32>(key_text)?.into(),
             signature: signature::decode(signature_text)?,
             proof: signature::decode(proof_text)?,
             signature_text,
-            proof_text,
             seals,
-            signed: signed_text(seconds, seals, key_text),
+            signed: signed_text(&proved, proof_text),
+            proved,
         })
     }
 
@@ -426,7 +431,7 @@ impl<'a> Join<'a> {
     ) -> Result<Accepted, Denied> {
         let ephemeral = StaticSecret::random_from_rng(rng);
         let own_key = signature::encode(&public(&ephemeral));
-        let offer = offer_text(&self.signed, self.signature_text, self.proof_text);
+        let offer = offer_text(&self.signed, self.signature_text);
         let th = transcript_hash(&offer, seal.as_bytes(), own_key.as_bytes());
         // Only who knows secret and PIN can have sent a degenerate key, so that this costs no token.
         let (mac, link_keys) = agree(&keys.mix, ephemeral, &self.key, &th).ok_or(Refusal::Secret)?;
@@ -570,20 +575,21 @@ impl JoinAttempt {
         let websocket_key = STANDARD.encode(nonce);
         let own_key = signature::encode(&public(&ephemeral));
         let seconds = time.0.to_string();
-        let signed = signed_text(seconds.as_bytes(), SEAL.as_bytes(), own_key.as_bytes());
+        let proved = proved_text(seconds.as_bytes(), SEAL.as_bytes(), own_key.as_bytes(), NAME.as_bytes());
+        let proof = signature::encode(&signature::sign(&keys.join, &proved));
+        let signed = signed_text(&proved, proof.as_bytes());
         let signature = signature::encode(&signature::sign(&keys.sign, &signed));
-        let proof = signature::encode(&signature::sign(&keys.join, &signed));
         let head = format!(
             "GET {prefix}/_connect_tunnel HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {websocket_key}\r\n\
              Sec-WebSocket-Protocol: {PROTOCOL}\r\nGesher-Seal: {SEAL}\r\n\
-             Authorization: Gesher {seconds}.{own_key}.{signature}\r\nX-Join-Code: {proof}\r\n\r\n"
+             Authorization: Gesher {seconds}.{own_key}.{signature}.{NAME}\r\nX-Join-Code: {proof}\r\n\r\n"
         );
         let attempt = Self {
             ephemeral,
             mix: Zeroizing::new(keys.mix),
             verdicts: keys.verdicts.clone(),
-            offer: offer_text(&signed, signature.as_bytes(), proof.as_bytes()),
+            offer: offer_text(&signed, signature.as_bytes()),
             websocket_accept: accept_key(websocket_key.as_bytes()),
         };
         (attempt, head.into_bytes())
@@ -650,14 +656,19 @@ fn once<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Option<&'a [u8]> {
     values.next().is_none().then_some(value)
 }
 
-/// What signature and proof are made of.
-fn signed_text(seconds: &[u8], seals: &[u8], key: &[u8]) -> Vec<u8> {
-    [b"gesher.v2 connect", seconds, seals, key].join(&b'\n')
+/// What the proof is made of.
+fn proved_text(seconds: &[u8], seals: &[u8], key: &[u8], name: &[u8]) -> Vec<u8> {
+    [b"gesher.v2 connect", seconds, seals, key, name].join(&b'\n')
+}
+
+/// What the signature is made of. It covers the proof: a proof that somebody in between changed is no wrong PIN.
+fn signed_text(proved: &[u8], proof: &[u8]) -> Vec<u8> {
+    [proved, proof].join(&b'\n')
 }
 
 /// What of a join goes into the transcript: all that counts.
-fn offer_text(signed: &[u8], signature: &[u8], proof: &[u8]) -> Vec<u8> {
-    [signed, signature, proof].join(&b'\n')
+fn offer_text(signed: &[u8], signature: &[u8]) -> Vec<u8> {
+    [signed, signature].join(&b'\n')
 }
 
 /// Hashes all that both sides said.
@@ -767,10 +778,15 @@ mod tests {
 
     /// A join signed rightly over parts that no connector of ours sends.
     fn odd_join(seconds: &str, seals: &str, key: &str) -> Vec<u8> {
-        let signed = signed_text(seconds.as_bytes(), seals.as_bytes(), key.as_bytes());
+        named_join(seconds, seals, key, "")
+    }
+
+    fn named_join(seconds: &str, seals: &str, key: &str, name: &str) -> Vec<u8> {
+        let proved = proved_text(seconds.as_bytes(), seals.as_bytes(), key.as_bytes(), name.as_bytes());
+        let proof = signature::encode(&signature::sign(&keys().join, &proved));
+        let signed = signed_text(&proved, proof.as_bytes());
         let signature = signature::encode(&signature::sign(&keys().sign, &signed));
-        let proof = signature::encode(&signature::sign(&keys().join, &signed));
-        let credentials = format!("{seconds}.{key}.{signature}");
+        let credentials = format!("{seconds}.{key}.{signature}.{name}");
         vector("request")
             .replace("Seal: fernet", &format!("Seal: {seals}"))
             .replace(&between(&vector("request"), "Authorization: Gesher "), &credentials)
@@ -813,11 +829,13 @@ mod tests {
         let peer = PublicKey::from(public(&StaticSecret::random_from_rng(seeded("connector seed"))));
         assert_eq!(hex(peer.as_bytes()), vector("connector public"));
         let key = signature::encode(peer.as_bytes());
-        let signed = signed_text(vector("seconds").as_bytes(), b"fernet", key.as_bytes());
+        let proved = proved_text(vector("seconds").as_bytes(), b"fernet", key.as_bytes(), b"");
+        assert_eq!(proved, vector("proved").as_bytes());
+        assert_eq!(signature::encode(&signature::sign(&keys().join, &proved)), vector("proof"));
+        let signed = signed_text(&proved, vector("proof").as_bytes());
         assert_eq!(signed, vector("signed").as_bytes());
         assert_eq!(signature::encode(&signature::sign(&keys().sign, &signed)), vector("signature"));
-        assert_eq!(signature::encode(&signature::sign(&keys().join, &signed)), vector("proof"));
-        let offer = offer_text(&signed, vector("signature").as_bytes(), vector("proof").as_bytes());
+        let offer = offer_text(&signed, vector("signature").as_bytes());
         let th = transcript_hash(&offer, b"fernet", &vector("transcript").as_bytes()[offer.len() + 8..]);
         assert_eq!(hex(&th), vector("th"));
         let shared = own.diffie_hellman(&peer);
@@ -873,7 +891,9 @@ mod tests {
             (seconds, String::new()),
             (signature.clone(), format!("{signature}=")),
             (signature.clone(), format!("{signature}.")),
-            (format!(".{signature}"), String::new()),
+            (format!("{signature}."), signature.clone()),
+            (format!("{signature}."), format!("{signature}.office")),
+            (format!(".{signature}."), ".".into()),
             (proof.clone(), proof[1..].into()),
         ];
         for (from, to) in changes {
@@ -885,6 +905,26 @@ mod tests {
         }
         let odd = odd_join(&format!("0{START}"), "fernet", &"A".repeat(43));
         assert_eq!(Gateway::new().says(HOME, at(0), &odd), "secret", "signed, but with a leading zero");
+        let named = named_join(&START.to_string(), "fernet", &"A".repeat(43), "office");
+        assert_eq!(Gateway::new().says(HOME, at(0), &named), "secret", "signed, but nobody has that name");
+    }
+
+    #[test]
+    fn a_join_whose_proof_was_changed_on_the_way_is_no_wrong_pin_and_locks_nobody_out() {
+        let mut gateway = Gateway::new();
+        for other in 0..6 {
+            let kept_back = String::from_utf8(gateway.join(keys(), at(other))).unwrap();
+            let proof = between(&kept_back, "X-Join-Code: ");
+            let changed = replaced(kept_back.as_bytes(), &proof, &signature::encode(&[other as u8; 32]));
+            assert_eq!(gateway.says(HOME, at(other), &changed), "secret", "{other}");
+            assert_eq!(gateway.says(HOME, at(other), kept_back.as_bytes()), "accepted", "{other}");
+        }
+        let other_pin = String::from_utf8(gateway.join(&wrong_pin(), at(7))).unwrap();
+        let right = String::from_utf8(gateway.join(keys(), at(7))).unwrap();
+        let mixed = right
+            .replace(&between(&right, "X-Join-Code: "), &between(&other_pin, "X-Join-Code: "))
+            .into_bytes();
+        assert_eq!(gateway.says(HOME, at(7), &mixed), "secret", "the proof of another join");
     }
 
     #[test]

@@ -21,6 +21,7 @@ PIN_TYPED = "k7q-m2x"
 SECONDS = 1767225600  # 2026-01-01T00:00:00Z
 HOST = "tunnel.example.org"
 SEALS = "fernet"
+NAME = ""  # of a credential: none in this version
 CONNECTOR_SEED = bytes(range(0x00, 0x20))
 GATEWAY_SEED = bytes(range(0x20, 0x40))
 
@@ -72,9 +73,10 @@ connector = X25519PrivateKey.from_private_bytes(drawn[:32])
 connector_public = connector.public_key().public_bytes_raw()
 websocket_key = base64.b64encode(drawn[32:]).decode()
 connector_key = b64url(connector_public)
-signed = "\n".join(["gesher.v2 connect", str(SECONDS), SEALS, connector_key])
+proved = "\n".join(["gesher.v2 connect", str(SECONDS), SEALS, connector_key, NAME])
+proof = b64url(mac(k_join, proved.encode()))
+signed = "\n".join([proved, proof])
 signature = b64url(mac(k_sign, signed.encode()))
-proof = b64url(mac(k_join, signed.encode()))
 request = "\r\n".join([
     "GET /_connect_tunnel HTTP/1.1",
     f"Host: {HOST}",
@@ -84,7 +86,7 @@ request = "\r\n".join([
     f"Sec-WebSocket-Key: {websocket_key}",
     "Sec-WebSocket-Protocol: gesher.v2",
     f"Gesher-Seal: {SEALS}",
-    f"Authorization: Gesher {SECONDS}.{connector_key}.{signature}",
+    f"Authorization: Gesher {SECONDS}.{connector_key}.{signature}.{NAME}",
     f"X-Join-Code: {proof}",
     "", "",
 ])
@@ -95,7 +97,7 @@ gateway_public = gateway.public_key().public_bytes_raw()
 gateway_key = b64url(gateway_public)
 shared = gateway.exchange(X25519PublicKey.from_public_bytes(connector_public))
 assert shared == connector.exchange(X25519PublicKey.from_public_bytes(gateway_public))
-transcript = "\n".join([signed, signature, proof, "fernet", gateway_key])
+transcript = "\n".join([signed, signature, "fernet", gateway_key])
 th = hashlib.sha256(transcript.encode()).digest()
 prk = extract(k_mix, shared)
 k_accept = expand(prk, b"gesher.v2 accept" + th)
@@ -129,9 +131,10 @@ show("host", HOST)
 show("connector seed", CONNECTOR_SEED)
 show("connector private", drawn[:32])
 show("connector public", connector_public)
+show("proved", proved)
+show("proof", proof)
 show("signed", signed)
 show("signature", signature)
-show("proof", proof)
 show("request", request)
 show("gateway seed", GATEWAY_SEED)
 show("gateway private", random(GATEWAY_SEED, 32))

@@ -102,14 +102,14 @@ impl Rogue {
             Deed::NoUpgrade => request = request.replace("Connection: Upgrade\r\n", ""),
             Deed::NoSealInCommon => {
                 let key = signature::encode(&[9; 32]);
-                let signed = format!("gesher.v2 connect\n{}\nrot13\n{key}", now.0);
-                let mac = |key| signature::encode(&signature::sign(key, signed.as_bytes()));
+                let mac = |key, text: &str| signature::encode(&signature::sign(key, text.as_bytes()));
+                let proved = format!("gesher.v2 connect\n{}\nrot13\n{key}\n", now.0);
+                let proof = mac(&keys.join, &proved);
                 let (before, _) = request.split_once("Gesher-Seal").expect("a join names its seals");
                 request = format!(
-                    "{before}Gesher-Seal: rot13\r\nAuthorization: Gesher {}.{key}.{}\r\nX-Join-Code: {}\r\n\r\n",
+                    "{before}Gesher-Seal: rot13\r\nAuthorization: Gesher {}.{key}.{}.\r\nX-Join-Code: {proof}\r\n\r\n",
                     now.0,
-                    mac(&keys.sign),
-                    mac(&keys.join)
+                    mac(&keys.sign, &format!("{proved}\n{proof}")),
                 );
             }
             _ => {}
