@@ -7,16 +7,21 @@
 //! ```text
 //! connections > line() > [ list, 256 KiB ] > thread > stderr
 //! ```
+//! Waking the thread costs more than a line. So it gathers what comes within some milliseconds, and as long as lines go on
+//! coming it looks by itself and nobody wakes it.
 
 use std::io::{self, Write};
+use std::panic;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 /// What may wait: some 2,000 request lines.
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
-/// Lines are collected this long, so that at thousands a second they share a write and a wake-up.
-const COLLECT: Duration = Duration::from_millis(5);
+/// From here on lines are not gathered any longer.
+const BUFFER_BYTES_FULL: usize = BUFFER_BYTES_MAX / 2;
+/// How long lines are gathered where nobody watches them come.
+pub(crate) const GATHER: Duration = Duration::from_millis(10);
 /// What was logged last gets this long to be written at the end.
 const FINISH: Duration = Duration::from_secs(1);
 
@@ -34,6 +39,7 @@ pub(crate) struct LineWriter<L: Line> {
 }
 
 struct Shared<L> {
+    gather: Duration,
     waiting: Mutex<Waiting<L>>,
     changed: Condvar,
 }
@@ -42,8 +48,10 @@ struct Waiting<L> {
     lines: Vec<L>,
     bytes: usize,
     dropped: u64,
-    /// The writer waits for a line.
+    /// The writer sleeps until the next line.
     idle: bool,
+    /// Somebody waits until all is written.
+    flushing: bool,
     /// Nothing follows: write at once and end.
     finishing: bool,
     /// The writer has ended.
@@ -51,11 +59,9 @@ struct Waiting<L> {
 }
 
 impl<L: Line> LineWriter<L> {
-    /// Starts the thread that writes to `out`.
-    pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let waiting =
-            Waiting { lines: Vec::new(), bytes: 0, dropped: 0, idle: false, finishing: false, ended: false };
-        let shared = Arc::new(Shared { waiting: Mutex::new(waiting), changed: Condvar::new() });
+    /// Starts the thread that writes to `out` what came within `gather`; with zero each line at once.
+    pub(crate) fn start(out: impl Write + Send + 'static, gather: Duration) -> io::Result<Self> {
+        let shared = Arc::new(Shared { gather, waiting: Mutex::default(), changed: Condvar::new() });
         let for_thread = shared.clone();
         thread::Builder::new().name("log".into()).spawn(move || for_thread.write_to(out))?;
         Ok(Self { shared })
@@ -64,24 +70,43 @@ impl<L: Line> LineWriter<L> {
     /// Hands over one line.
     pub(crate) fn line(&self, line: L) {
         let mut waiting = self.shared.lock();
-        let bytes = waiting.bytes + line.bytes();
+        let before = waiting.bytes;
+        let bytes = before + line.bytes();
         if bytes > BUFFER_BYTES_MAX {
             waiting.dropped += 1;
             return;
         }
         waiting.bytes = bytes;
         waiting.lines.push(line);
-        if waiting.idle {
+        let fills = before < BUFFER_BYTES_FULL && bytes >= BUFFER_BYTES_FULL;
+        if std::mem::take(&mut waiting.idle) || fills {
+            drop(waiting);
             self.shared.changed.notify_all();
         }
     }
 
-    /// Writes out what is left, for at most a second.
+    /// Writes out what was logged so far, for at most a second.
+    pub(crate) fn flush(&self) {
+        self.shared.hurry(|waiting| waiting.flushing = true, |waiting| waiting.flushing && !waiting.ended);
+    }
+
+    /// Writes out what is left, for at most a second. Nothing follows.
     pub(crate) fn finish(&self) {
-        let mut waiting = self.shared.lock();
-        waiting.finishing = true;
-        self.shared.changed.notify_all();
-        let _ = self.shared.changed.wait_timeout_while(waiting, FINISH, |waiting| !waiting.ended);
+        self.shared.hurry(|waiting| waiting.finishing = true, |waiting| !waiting.ended);
+    }
+
+    /// From now on a panic of any thread first has what was logged before it written out: it may end the process.
+    pub(crate) fn flush_at_panics(self: &Arc<Self>)
+    where
+        L: Send,
+    {
+        let (lines, next) = (Arc::downgrade(self), panic::take_hook());
+        panic::set_hook(Box::new(move |panic| {
+            if let Some(lines) = lines.upgrade() {
+                lines.flush();
+            }
+            next(panic);
+        }));
     }
 }
 
@@ -91,15 +116,38 @@ impl<L: Line> Drop for LineWriter<L> {
     }
 }
 
+impl<L> Default for Waiting<L> {
+    fn default() -> Self {
+        let (flushing, finishing) = (false, false);
+        Self { lines: Vec::new(), bytes: 0, dropped: 0, idle: false, flushing, finishing, ended: false }
+    }
+}
+
+impl<L> Waiting<L> {
+    /// What waits, if anything does, is to be written at once.
+    fn presses(&self) -> bool {
+        self.finishing || self.flushing || self.bytes >= BUFFER_BYTES_FULL
+    }
+}
+
 impl<L: Line> Shared<L> {
     /// A panic elsewhere does not end the log: the list is whole between any two statements.
     fn lock(&self) -> MutexGuard<'_, Waiting<L>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says so, and waits for it, at most [`FINISH`].
+    fn hurry(&self, say: impl FnOnce(&mut Waiting<L>), until: impl FnMut(&mut Waiting<L>) -> bool) {
+        let mut waiting = self.lock();
+        say(&mut waiting);
+        self.changed.notify_all();
+        drop(self.changed.wait_timeout_while(waiting, FINISH, until));
+    }
+
     fn write_to(&self, mut out: impl Write) {
-        let (mut batch, mut text) = (Vec::new(), String::new());
+        let mut batch = Vec::new();
         while let Some(dropped) = self.next_batch(&mut batch) {
+            let mut text = String::with_capacity(batch.iter().map(Line::bytes).sum());
             for line in batch.drain(..) {
                 line.put(&mut text);
                 text.push('\n');
@@ -112,7 +160,6 @@ impl<L: Line> Shared<L> {
                 );
             }
             let _ = out.flush();
-            text.clear();
         }
         self.lock().ended = true;
         self.changed.notify_all();
@@ -121,18 +168,28 @@ impl<L: Line> Shared<L> {
     /// Waits for lines, takes them all, and says how many had been dropped; none when no more will come.
     fn next_batch(&self, batch: &mut Vec<L>) -> Option<u64> {
         let mut waiting = self.lock();
-        waiting.idle = true;
-        let wait = self.changed.wait_while(waiting, |waiting| waiting.lines.is_empty() && !waiting.finishing);
-        waiting = wait.unwrap_or_else(PoisonError::into_inner);
-        waiting.idle = false;
-        let wait = self.changed.wait_timeout_while(waiting, COLLECT, |waiting| !waiting.finishing);
-        (waiting, _) = wait.unwrap_or_else(PoisonError::into_inner);
-        if waiting.lines.is_empty() {
-            return None;
+        loop {
+            let wait = self.changed.wait_timeout_while(waiting, self.gather, |waiting| !waiting.presses());
+            (waiting, _) = wait.unwrap_or_else(PoisonError::into_inner);
+            if !waiting.lines.is_empty() {
+                std::mem::swap(&mut waiting.lines, batch);
+                waiting.bytes = 0;
+                return Some(std::mem::take(&mut waiting.dropped));
+            }
+            if waiting.finishing {
+                return None;
+            }
+            if std::mem::take(&mut waiting.flushing) {
+                self.changed.notify_all();
+            }
+            // A rest: the memory of a crowd's lines is not kept.
+            (*batch, waiting.lines) = (Vec::new(), Vec::new());
+            waiting.idle = true;
+            let wait =
+                self.changed.wait_while(waiting, |waiting| waiting.lines.is_empty() && !waiting.presses());
+            waiting = wait.unwrap_or_else(PoisonError::into_inner);
+            waiting.idle = false;
         }
-        std::mem::swap(&mut waiting.lines, batch);
-        waiting.bytes = 0;
-        Some(std::mem::take(&mut waiting.dropped))
     }
 }
 
@@ -178,7 +235,7 @@ mod tests {
     fn what_was_logged_is_written_in_order_before_the_end() {
         let (gate, opener, written) = gate();
         drop(opener);
-        let lines = LineWriter::start(gate).unwrap();
+        let lines = LineWriter::start(gate, GATHER).unwrap();
         for number in 0..1000 {
             lines.line(number.to_string());
         }
@@ -187,10 +244,74 @@ mod tests {
         assert!(text.lines().eq((0..1000).map(|number| number.to_string())));
     }
 
+    /// Tells each write.
+    struct Told(mpsc::Sender<String>);
+
+    impl Write for Told {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.send(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn told(gather: Duration) -> (Arc<LineWriter<String>>, mpsc::Receiver<String>) {
+        let (tell, told) = mpsc::channel();
+        (Arc::new(LineWriter::start(Told(tell), gather).unwrap()), told)
+    }
+
+    const LONG: Duration = Duration::from_secs(3600);
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn what_comes_within_a_moment_is_written_at_once_and_where_somebody_watches_each_line_is() {
+        let (gathered, written) = told(LONG);
+        for line in ["a", "b", "c"] {
+            gathered.line(line.to_owned());
+        }
+        gathered.flush();
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), ["a\nb\nc\n"]);
+        gathered.line("d".to_owned());
+        drop(gathered);
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), ["d\n"]);
+
+        let (watched, written) = told(Duration::ZERO);
+        for line in ["a", "b", "c"] {
+            watched.line(line.to_owned());
+            assert_eq!(written.recv_timeout(PATIENCE).unwrap(), format!("{line}\n"));
+        }
+    }
+
+    #[test]
+    fn a_list_that_fills_is_written_before_its_time() {
+        let (gathered, written) = told(LONG);
+        let line = "x".repeat(1024);
+        for _ in 0..BUFFER_BYTES_FULL / 1024 {
+            gathered.line(line.clone());
+        }
+        assert_eq!(written.recv_timeout(PATIENCE).unwrap().lines().count(), BUFFER_BYTES_FULL / 1024);
+    }
+
+    #[test]
+    fn what_was_logged_before_a_panic_is_written_before_anything_else_happens() {
+        let (gathered, written) = told(LONG);
+        gathered.flush_at_panics();
+        let logging = gathered.clone();
+        let panicked = thread::spawn(move || {
+            logging.line("the last words".to_owned());
+            panic!("as the test wants");
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(written.try_iter().collect::<Vec<_>>(), ["the last words\n"]);
+    }
+
     #[test]
     fn a_reader_that_stopped_costs_bounded_memory_and_learns_what_it_missed() {
         let (gate, opener, written) = gate();
-        let lines = LineWriter::start(gate).unwrap();
+        let lines = LineWriter::start(gate, GATHER).unwrap();
         let line = "x".repeat(1023);
         for _ in 0..2048 {
             lines.line(line.clone());
@@ -217,7 +338,7 @@ mod tests {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
         }
-        let lines = LineWriter::start(Closed).unwrap();
+        let lines = LineWriter::start(Closed, GATHER).unwrap();
         lines.line("nobody reads this".to_owned());
         lines.finish();
         assert!(lines.shared.lock().ended);

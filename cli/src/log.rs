@@ -20,7 +20,7 @@ use gesher_core::event::{Disconnect, Event, RequestLog};
 use crate::args::{ColorWhen, LogArgs, LogFormat};
 use crate::escape::{escape, json};
 use crate::exit::Failure;
-use crate::lines::{Line, LineWriter};
+use crate::lines::{GATHER, Line, LineWriter};
 use crate::words;
 
 /// Room for most lines.
@@ -65,7 +65,9 @@ enum Entry {
 impl Log {
     /// The log of a gateway; of a connector with [`Log::towards`].
     pub(crate) fn start(args: LogArgs) -> Result<Self, Failure> {
-        let lines = LineWriter::start(io::stderr())
+        // A person sees each line when it comes.
+        let gather = if io::stderr().is_terminal() { Duration::ZERO } else { GATHER };
+        let lines = LineWriter::start(io::stderr(), gather)
             .map_err(|why| Failure::failed(format_args!("no thread for the log could be started: {why}")))?;
         let least = match (args.verbose, args.quiet) {
             (true, _) => Level::Detail,
@@ -81,7 +83,9 @@ impl Log {
                 io::stderr().is_terminal() && !unwanted
             }
         };
-        Ok(Self::new(Look { format: args.log_format, color, least, actor: None }, lines))
+        let log = Self::new(Look { format: args.log_format, color, least, actor: None }, lines);
+        log.lines.flush_at_panics();
+        Ok(log)
     }
 
     fn new(look: Look, lines: LineWriter<Entry>) -> Self {
@@ -459,7 +463,7 @@ mod tests {
     const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 
     fn log(format: LogFormat, least: Level, color: bool) -> Log {
-        let lines = LineWriter::start(io::sink()).unwrap();
+        let lines = LineWriter::start(io::sink(), GATHER).unwrap();
         Log::new(Look { format, color, least, actor: None }, lines).towards("http://gw:8000")
     }
 
