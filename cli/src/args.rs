@@ -91,6 +91,9 @@ pub(crate) struct ServerArgs {
     /// How long the body of a request may be, such as 10M [default: any length]
     #[arg(long, value_name = "SIZE", env = "GESHER_MAX_BODY", value_parser = size)]
     pub(crate) max_body: Option<u64>,
+    /// How long the body of a request may rest before the app answers
+    #[arg(long, value_name = "TIME", env = "GESHER_BODY_TIMEOUT", default_value = "60s", value_parser = time)]
+    pub(crate) body_timeout: Duration,
     /// How long the app may neither take nor send a byte before it answers
     #[arg(long, value_name = "TIME", env = "GESHER_RESPONSE_TIMEOUT", default_value = "60s", value_parser = time)]
     pub(crate) response_timeout: Duration,

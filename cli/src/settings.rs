@@ -39,6 +39,7 @@ impl Server {
         };
         let bind = args.bind.iter().map(|typed| address(typed)).collect::<Result<_, _>>()?;
         let config = GatewayConfig::new(Keys::derive(&secret, &pin))
+            .body_timeout(args.body_timeout)
             .response_timeout(args.response_timeout)
             .send_timeout(args.send_timeout)
             .drain(args.drain)
@@ -203,6 +204,7 @@ mod tests {
             pin: pin.map(str::to_owned),
             max_connectors: 1000,
             max_body: None,
+            body_timeout: Duration::from_secs(60),
             response_timeout: Duration::from_secs(60),
             send_timeout: Duration::from_secs(300),
             memory: 256 << 20,

@@ -30,6 +30,7 @@ pub struct GatewayConfig {
     pub(crate) connectors_max: usize,
     pub(crate) memory_bytes: usize,
     pub(crate) body_bytes_max: Option<u64>,
+    pub(crate) body_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) send_timeout: Duration,
     pub(crate) drain: Duration,
@@ -44,6 +45,7 @@ impl GatewayConfig {
             connectors_max: limits::CONNECTORS_MAX,
             memory_bytes: limits::GATEWAY_MEMORY_BYTES,
             body_bytes_max: None,
+            body_timeout: limits::BODY_TIMEOUT,
             response_timeout: limits::RESPONSE_TIMEOUT,
             send_timeout: limits::SEND_TIMEOUT,
             drain: limits::DRAIN,
@@ -98,7 +100,15 @@ impl GatewayConfig {
         }
     }
 
-    /// How long an app may neither take nor send a byte before its final head.
+    /// How long the body of a request may rest while the gateway would take it, before the app's final head.
+    #[must_use]
+    pub fn body_timeout(mut self, wait: Duration) -> Self {
+        self.body_timeout = wait;
+        self
+    }
+
+    /// How long an app may neither take nor send a byte before its final head, while the gateway waits for it and not for
+    /// the visitor.
     #[must_use]
     pub fn response_timeout(mut self, wait: Duration) -> Self {
         self.response_timeout = wait;

@@ -143,7 +143,9 @@ pub enum Trouble {
     LinkLost,
     /// The app could not be reached.
     TargetUnreachable,
-    /// The app did not answer in time.
+    /// The app neither took nor sent a byte for `--response-timeout`, before it answered.
+    ResponseTimedOut,
+    /// The connector says that the app did not answer in time.
     TargetTimedOut,
     /// The app broke off, or answered something that is not HTTP.
     TargetBroke,
@@ -151,7 +153,7 @@ pub enum Trouble {
     VisitorLeft,
     /// The visitor sent something that is not HTTP.
     VisitorBroke,
-    /// The visitor sent nothing for too long, inside a request.
+    /// The visitor sent nothing for `--body-timeout`, inside a request that was not answered yet.
     VisitorStalled,
     /// The request's body is longer than `--max-body` allows.
     BodyTooLong,
@@ -167,12 +169,13 @@ impl Trouble {
             Trouble::Busy => "out of memory or streams",
             Trouble::LinkLost => "the link was lost",
             Trouble::TargetUnreachable => "the app cannot be reached",
-            Trouble::TargetTimedOut => "the app did not answer in time",
+            Trouble::ResponseTimedOut => "the app did not answer in time (--response-timeout)",
+            Trouble::TargetTimedOut => "the connector got no answer from the app in time",
             Trouble::TargetBroke => "the app broke off",
             Trouble::VisitorLeft => "the visitor left",
             Trouble::VisitorBroke => "the visitor broke the rules",
             Trouble::BodyTooLong => "the body is too long",
-            Trouble::VisitorStalled => "the request stalled",
+            Trouble::VisitorStalled => "the request's body stalled (--body-timeout)",
             Trouble::Stopped => "the process stopped",
         }
     }

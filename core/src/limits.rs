@@ -22,14 +22,19 @@ pub const CHUNK_EXTENSION_BYTES_MAX: usize = 1024;
 pub const INTERIM_RESPONSES_MAX: u32 = 16;
 /// A request head has this long to be complete.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
-/// A request body that we would take has to move within this.
-pub const BODY_STALL: Duration = Duration::from_secs(30);
+/// How long a request body that we would take may rest before the final head (`--body-timeout`); nginx's number.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// A visitor that sends no more (FIN) and was sent nothing for this long counts as gone. Clients that half-close are rare
+/// and ask for short things; those that leave are not, and their app goes on working until it hears of it.
+pub const VISITOR_GONE: Duration = Duration::from_secs(2);
 /// An idle keep-alive connection of a visitor closes after this; nginx's number.
 pub const VISITOR_IDLE: Duration = Duration::from_secs(75);
-/// A lingering connection reads and discards at most this long …
-pub const LINGER: Duration = Duration::from_secs(2);
-/// … and at most this much.
-pub const LINGER_BYTES_MAX: usize = 256 * 1024;
+/// A lingering connection reads and discards at most this long (nginx's number) …
+pub const LINGER: Duration = Duration::from_secs(30);
+/// … and goes on only while each stretch of this long …
+pub const LINGER_STRETCH: Duration = Duration::from_secs(5);
+/// … brings at least this much: 1 KiB/s.
+pub const LINGER_STRETCH_BYTES_MIN: usize = 5 * 1024;
 /// The rest of a message that has not come after this may wait for what came to be acknowledged.
 pub const REST_WAIT: Duration = Duration::from_millis(1);
 /// How long the app may neither take a request byte nor send one before its final head (`--response-timeout`).
@@ -140,6 +145,8 @@ pub const SILENCE: Duration = Duration::from_secs(25);
 pub const PEERS_EVERY: Duration = Duration::from_secs(1);
 /// Control frames that a peer may send in one second.
 pub const CONTROL_FRAMES_PER_SEC_MAX: u32 = 1000;
+/// A link that broke has this long to take the Close that says why.
+pub const FAREWELL: Duration = Duration::from_secs(2);
 /// Sealed output that may wait for the socket: four records.
 pub const LINK_OUTPUT_BYTES: usize = 4 * RECORD_FILL_BYTES;
 

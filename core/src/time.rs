@@ -89,6 +89,8 @@ pub enum Why {
     Idle,
     /// Waiting output has to be taken.
     Send,
+    /// A visitor that sends no more has to be sent something.
+    Gone,
     /// What came of a message is acknowledged, since the rest has not come.
     Rest,
     /// A closing connection stops reading what is still on its way.
@@ -120,6 +122,7 @@ impl Why {
         Why::Body,
         Why::Idle,
         Why::Send,
+        Why::Gone,
         Why::Rest,
         Why::Linger,
         Why::Response,

@@ -314,7 +314,7 @@ fn a_link_that_never_says_hello_ends_after_five_seconds() {
         assert_eq!((got(world, replay).status, world.ended(replay)), (101, None));
         world.run_ms(200);
         assert!(world.ended(replay).is_some(), "it was told why");
-        world.run_ms(2_000);
+        world.run_ms(limits::LINGER_STRETCH.as_millis() as u64);
         assert!(world.is_at_rest("gateway"), "it holds no place any more");
     }));
 }
@@ -1145,6 +1145,34 @@ fn an_early_answer_that_takes_its_time_arrives_whole() {
 }
 
 #[test]
+fn an_early_answer_reaches_a_visitor_that_writes_all_of_its_body_before_it_reads() {
+    const BODY_BYTES: usize = 4 << 20;
+    assert_snapshot!(conversation("4 MiB that are written before a 413 is read", 71, 20, |world| {
+        start(world, |_| {
+            vec![
+                Act::StopReadingMs(60_000),
+                Act::send("HTTP/1.1 413 Content Too Large\r\nContent-Length: 300000\r\n\r\n"),
+                Act::Send(pattern(300_000)),
+            ]
+        });
+        let visitor = world.visit();
+        world.set_reading(visitor, false);
+        world.send(visitor, post("/upload", &pattern(BODY_BYTES)));
+        world.run_ms(2_000);
+        assert_eq!(world.unsent(visitor), 0, "all of it is read, although nobody wants it");
+        world.set_reading(visitor, true);
+        world.run_ms(1_000);
+        let got = got(world, visitor);
+        assert!(
+            got.status == 413 && got.body == pattern(300_000) && got.has("Connection: close"),
+            "{}",
+            got.head
+        );
+        assert_eq!(world.ended(visitor), Some(true));
+    }));
+}
+
+#[test]
 fn a_visitor_that_leaves_takes_its_exchange_along() {
     assert_snapshot!(conversation("a visitor leaves during the response", 38, 20, |world| {
         start(world, |_| {
@@ -1209,6 +1237,76 @@ fn a_visitor_that_sends_no_more_still_gets_its_answer() {
         world.run_ms(300);
         assert_eq!(got(world, half).status, 400, "but half a request is none");
         assert_eq!(world.ended(half), Some(true));
+    }));
+}
+
+#[test]
+fn a_visitor_that_closes_while_the_app_is_quiet_is_told_to_the_app_after_two_seconds() {
+    assert_snapshot!(conversation("visitors that close while the app is quiet", 64, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/events" => vec![
+                Act::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\ndata: 1\n\r\n"),
+                Act::WaitMs(60_000),
+            ],
+            _ => vec![Act::WaitMs(60_000)],
+        });
+        // One waits for the next event, one for an answer, one for a 101 and one for the answer to an upload.
+        let upgrade = [UPGRADE, "early"].concat();
+        for (nth, request) in
+            [get("/events").into(), get("/poll").into(), upgrade.into(), post("/report", b"all of it")]
+                .into_iter()
+                .enumerate()
+        {
+            let visitor = ask(world, request);
+            world.run_ms(3_000);
+            assert_eq!((world.app_connections("target-1"), world.ended(visitor)), (1, None), "nobody leaves");
+            world.send_end(visitor);
+            world.run_ms(1_900);
+            assert_eq!(
+                (world.app_connections("target-1"), world.ended(visitor)),
+                (1, None),
+                "perhaps it listens"
+            );
+            world.run_ms(150);
+            assert_eq!(world.app_connections("target-1"), 0, "its app waits for nobody");
+            let has_begun = !world.received(visitor).is_empty();
+            assert_eq!(world.ended(visitor), Some(!has_begun), "a part is not taken for the whole");
+            assert_eq!(count(world, "by connector-1: the visitor left"), nth + 1);
+        }
+    }));
+}
+
+#[test]
+fn a_visitor_that_sends_no_more_has_all_of_an_answer_that_goes_on() {
+    assert_snapshot!(conversation("an answer in pieces to a visitor that half-closes", 65, 20, |world| {
+        start(world, |_| {
+            let mut acts = vec![Act::send("HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n")];
+            for _ in 0..8 {
+                acts.extend([Act::WaitMs(1_900), Act::send("x")]);
+            }
+            acts
+        });
+        let visitor = ask(world, get("/"));
+        world.send_end(visitor);
+        world.run_ms(16_000);
+        assert_eq!(answer(world, visitor), (200, "xxxxxxxx".into()));
+        assert_eq!(world.ended(visitor), Some(true));
+    }));
+}
+
+#[test]
+fn a_visitor_that_sends_no_more_may_read_as_slowly_as_any_other() {
+    assert_snapshot!(conversation("a slow reader that half-closes", 66, 20, |world| {
+        start(world, |_| ok(pattern(1_000_000)));
+        let visitor = ask(world, get("/"));
+        world.send_end(visitor);
+        world.set_reading(visitor, false);
+        world.run_ms(10_000);
+        world.set_reading(visitor, true);
+        world.run_ms(1_000);
+        let got = got(world, visitor);
+        assert!(got.status == 200 && got.body == pattern(1_000_000));
+        assert_eq!(world.ended(visitor), Some(true));
     }));
 }
 
@@ -1358,13 +1456,96 @@ fn a_request_that_stalls_is_a_408() {
         start(world, |_| [vec![Act::AwaitBody], ok("hello")].concat());
         let head = ask(world, "GET / HTTP/1.1\r\nHost: exa");
         let body = ask(world, "POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: 10\r\n\r\nhello");
-        world.run_ms(31_000);
+        world.run_ms(59_900);
+        assert_eq!(world.ended(body), None, "an upload may rest");
+        world.run_ms(200);
         for visitor in [head, body] {
             let got = got(world, visitor);
             assert_eq!(got.status, 408);
             assert!(got.has("Connection: close"), "{}", got.head);
             assert_eq!(world.ended(visitor), Some(true));
         }
+    }));
+}
+
+/// A gateway with short times, and an app that does as it is asked.
+fn start_impatient(world: &mut World, handler: impl FnMut(&AppRequest) -> Vec<Act> + 'static) {
+    world.start_gateway(|config: GatewayConfig| {
+        config.body_timeout(Duration::from_secs(20)).response_timeout(Duration::from_secs(5))
+    });
+    world.start_app("target-1", handler);
+    world.start_connector("connector-1", "target-1", as_usual);
+    world.run_ms(200);
+}
+
+#[test]
+fn while_the_gateway_waits_for_the_body_the_app_owes_nothing() {
+    assert_snapshot!(conversation("a body that rests longer than an app may", 67, 20, |world| {
+        start_impatient(world, |request| match request.target.as_str() {
+            "/late" => vec![Act::AwaitBody, Act::WaitMs(60_000)],
+            _ => [vec![Act::AwaitBody, Act::WaitMs(4_900)], ok("thanks")].concat(),
+        });
+        let head = "HTTP/1.1\r\nHost: example.org\r\nContent-Length: 10\r\n\r\nhello";
+        let rests = ask(world, format!("POST /slow {head}"));
+        let late = ask(world, format!("POST /late {head}"));
+        world.run_ms(19_900);
+        assert!(world.received(rests).is_empty(), "no 504 that blames the app");
+        for visitor in [rests, late] {
+            world.send(visitor, "world");
+        }
+        // Its time begins anew when it has all of the request.
+        world.run_ms(5_100);
+        assert_eq!(answer(world, rests), (200, "thanks".into()));
+        let got = got(world, late);
+        assert_eq!(got.status, 504);
+        assert_eq!(
+            count(world, "(--response-timeout)"),
+            2,
+            "in the gateway's line, and in what it tells the connector"
+        );
+    }));
+}
+
+#[test]
+fn an_app_that_takes_nothing_of_what_waits_for_it_is_a_504_and_not_a_408() {
+    assert_snapshot!(conversation("an app that reads nothing of a long body", 68, 20, |world| {
+        start_impatient(world, |_| vec![Act::StopReadingMs(60_000), Act::WaitMs(60_000)]);
+        let visitor = ask(world, post("/upload", &pattern(2_000_000)));
+        world.run_ms(4_900);
+        assert!(world.received(visitor).is_empty());
+        world.run_ms(1_000);
+        assert_eq!(got(world, visitor).status, 504);
+    }));
+}
+
+#[test]
+fn a_visitor_that_waits_for_no_100_is_waited_for_once_it_sends() {
+    assert_snapshot!(conversation("Expect, and a body without a 100", 69, 20, |world| {
+        start_impatient(world, |_| [vec![Act::AwaitBody], ok("thanks")].concat());
+        let head =
+            "POST / HTTP/1.1\r\nHost: example.org\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n";
+        let [waits, sends] = [head.to_owned(), head.to_owned() + "hello"].map(|asked| ask(world, asked));
+        world.run_ms(5_100);
+        assert_eq!(got(world, waits).status, 504, "the app says neither 100 nor anything else");
+        world.run_ms(14_800);
+        assert!(world.received(sends).is_empty());
+        world.run_ms(300);
+        assert_eq!(got(world, sends).status, 408);
+    }));
+}
+
+#[test]
+fn after_the_final_head_a_body_may_rest_as_long_as_it_likes() {
+    assert_snapshot!(conversation("a body that rests inside a response", 70, 20, |world| {
+        start(world, |_| {
+            vec![Act::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Act::Mirror]
+        });
+        let visitor = ask(world, "POST / HTTP/1.1\r\nHost: example.org\r\nContent-Length: 10\r\n\r\nhello");
+        world.run_ms(600_000);
+        world.send(visitor, "world");
+        world.run_ms(100);
+        let got = got(world, visitor);
+        assert_eq!((got.status, got.body.as_slice()), (200, &b"5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"[..]));
     }));
 }
 

@@ -215,6 +215,57 @@ fn an_answer_in_the_middle_of_an_upload_is_read_whole() {
 }
 
 #[test]
+fn a_visitor_that_writes_4_mib_before_it_reads_gets_the_early_answer() {
+    let body = vec![b'x'; 4 << 20];
+    let server = Server::with("--max-body 1M");
+    let address = app(|exchange| {
+        // Not a byte of the body is read.
+        let status = if exchange.path() == "/no" { "401 Unauthorized" } else { "413 Content Too Large" };
+        exchange.respond(status, "", b"not that")
+    });
+    let client = server.join(format!("http://{address}"), "");
+    let other = Tunnel::to(format!("http://{address}"));
+    let own = own_answer("413 Content Too Large", "The request's body is too long.", "Connection: close\r\n");
+    let end = "Date: *\r\nContent-Length: 8\r\nConnection: close\r\n\r\nnot that";
+    for nth in 0..10 {
+        for (what, gateway, head, expected) in [
+            ("the app's 401", other.address(), "POST /no", format!("HTTP/1.1 401 Unauthorized\r\n{end}")),
+            ("the app's 413", other.address(), "POST /", format!("HTTP/1.1 413 Content Too Large\r\n{end}")),
+            ("the gateway's 413", server.address, "POST /", own.clone()),
+        ] {
+            let mut wire = Wire::to(gateway);
+            let length = body.len();
+            wire.send(format!("{head} HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: {length}\r\n\r\n"));
+            wire.send(&body);
+            wire.expect_last(&format!("{what}, {nth}"), &expected);
+        }
+    }
+    drop(client);
+}
+
+#[test]
+fn an_app_hears_soon_that_a_visitor_closed_while_it_had_nothing_to_say() {
+    let (tell, gone) = channel();
+    let tell = Mutex::new(tell);
+    let address = app(move |exchange| {
+        if exchange.path() == "/events" {
+            exchange.start("200 OK", "Content-Type: text/event-stream\r\nContent-Length: 1000\r\n")?;
+        }
+        // It waits until it hears something, as an app on an event loop does.
+        let end = exchange.from.fill_buf().map(<[u8]>::len).unwrap_or(0);
+        tell.lock().unwrap().send(end).map_err(io::Error::other)
+    });
+    let tunnel = Tunnel::to(format!("http://{address}"));
+    for path in ["/events", "/poll"] {
+        let mut wire = Wire::to(tunnel.address());
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n"));
+        drop(wire);
+        assert_eq!(gone.recv_timeout(PATIENCE), Ok(0), "{path}");
+        tunnel.server.process.line(&format!("GET {path} "));
+    }
+}
+
+#[test]
 fn responses_without_a_body_end_with_their_heads() {
     let address = app(|exchange| {
         let (status, fields) = match exchange.path() {

@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use crate::app::{app, standard};
 use crate::gesher::{Server, Tunnel};
-use crate::outside::is_slow_welcome;
 use crate::process::PATIENCE;
 use crate::visitor::get;
 use crate::wire::{Wire, masked, own_answer};
@@ -370,14 +369,11 @@ fn a_body_that_breaks_the_rules_after_the_response_began_is_cut() {
 }
 
 #[test]
-fn a_body_that_stalls_for_30_s_is_a_408() {
-    if !is_slow_welcome() {
-        return;
-    }
+fn a_body_that_stalls_for_the_body_timeout_is_a_408() {
     let (address, was_whole) = judging_app();
-    let tunnel = Tunnel::to(format!("http://{address}"));
-    let mut wire = Wire::to(tunnel.address());
-    wire.0.set_read_timeout(Some(2 * PATIENCE)).unwrap();
+    let server = Server::with("--body-timeout 1s");
+    let _client = server.join(format!("http://{address}"), "");
+    let mut wire = Wire::to(server.address);
     wire.send(format!("{CHUNKED}5\r\nhello\r\n"));
     let answer = own_answer(
         "408 Request Timeout",
@@ -385,6 +381,7 @@ fn a_body_that_stalls_for_30_s_is_a_408() {
         "Connection: close\r\n",
     );
     wire.expect_last("a body that stalls", &answer);
+    server.process.line("(--body-timeout)");
     assert!(!was_whole.recv_timeout(PATIENCE).unwrap());
 }
 

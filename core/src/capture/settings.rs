@@ -27,19 +27,23 @@ pub(super) fn put_gateway(draft: Draft, config: &GatewayConfig) -> Draft {
         connectors_max,
         memory_bytes,
         body_bytes_max,
+        body_timeout,
         response_timeout,
         send_timeout,
         drain,
     } = config;
     let draft = draft.number(*connectors_max as u64).number(*memory_bytes as u64);
     let draft = draft.byte(u8::from(body_bytes_max.is_some())).number(body_bytes_max.unwrap_or(0));
-    duration(duration(duration(draft, *response_timeout), *send_timeout), *drain)
+    [body_timeout, response_timeout, send_timeout, drain]
+        .into_iter()
+        .fold(draft, |draft, time| duration(draft, *time))
 }
 
 pub(super) fn get_gateway(fields: &mut Fields<'_>, keys: Keys) -> Option<GatewayConfig> {
     let config = GatewayConfig::new(keys).connectors_max(fields.size()?).ok()?.memory(fields.size()?).ok()?;
     let (is_bounded, body_bytes_max) = (fields.flag()?, fields.number()?);
     let config = if is_bounded { config.body_max(body_bytes_max) } else { config };
+    let config = config.body_timeout(millis(fields)?);
     let config = config.response_timeout(millis(fields)?);
     let config = config.send_timeout(millis(fields)?);
     Some(config.drain(millis(fields)?))

@@ -192,7 +192,7 @@ impl ConnectorLink {
         mux.fail_all(cx.fx);
         mux.close_for(fault, io).ok_or(fault)?;
         let mut timers = Timers::default();
-        timers.set(Why::Linger, cx.now.mono + limits::LINGER);
+        timers.set(Why::Linger, cx.now.mono + limits::FAREWELL);
         self.stage = Stage::Breaking(fault, timers);
         self.tell(Disconnect::Link(fault), cx);
         self.advance(cx, io)

@@ -44,9 +44,42 @@ enum Phase {
     /// The output is out; the sending side is to be shut.
     ShuttingDown,
     /// Reads and discards what is still on its way.
-    Lingering { until: Instant, bytes_left: usize },
+    Lingering(Linger),
     /// The socket may be closed.
     Closed(Close),
+}
+
+/// How long a connection lingers: until the peer ends, [`limits::LINGER`] at most, and until a stretch of
+/// [`limits::LINGER_STRETCH`] brings less than [`limits::LINGER_STRETCH_BYTES_MIN`]. The first stretch begins when the
+/// sending side was shut; a peer that sends nothing from then on is let go at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Linger {
+    until: Instant,
+    stretch_ends: Instant,
+    /// What this stretch has brought.
+    bytes: usize,
+}
+
+impl Linger {
+    fn new(now: Instant) -> Self {
+        Self { until: now + limits::LINGER, stretch_ends: now + limits::LINGER_STRETCH, bytes: 0 }
+    }
+
+    /// `count` bytes more were discarded; whether it goes on.
+    fn goes_on(&mut self, count: usize, now: Instant) -> bool {
+        self.bytes = self.bytes.saturating_add(count);
+        if self.stretch_ends <= now {
+            if self.bytes < limits::LINGER_STRETCH_BYTES_MIN {
+                return false;
+            }
+            (self.stretch_ends, self.bytes) = (now + limits::LINGER_STRETCH, 0);
+        }
+        now < self.until
+    }
+
+    fn wake_at(&self) -> Instant {
+        self.until.min(self.stretch_ends)
+    }
 }
 
 /// How to let go of a socket.
@@ -140,8 +173,13 @@ impl Conn {
             self.deliver();
             match result {
                 Ok(want) => {
-                    let ending = matches!(want.end, Some(End::Close | End::Linger));
-                    todo.read = want.read && !ending && !self.io.input.ended();
+                    // Whoever writes all of a request before it reads takes the answer once that is read.
+                    let discards = want.end == Some(End::Linger);
+                    if discards {
+                        self.io.input.consume(self.io.input.len());
+                    }
+                    todo.read =
+                        (discards || want.read && want.end != Some(End::Close)) && !self.io.input.ended();
                     todo.again = want.again;
                     todo.acknowledge = want.acknowledge;
                     todo.wake_at = want.wake_at;
@@ -176,15 +214,14 @@ impl Conn {
         if self.phase == Phase::ShuttingDown {
             *todo = Todo { shutdown: true, ..Todo::default() };
         }
-        if let Phase::Lingering { until, bytes_left } = self.phase {
+        if let Phase::Lingering(linger) = &mut self.phase {
             let discarded = self.io.input.len();
             self.io.input.consume(discarded);
-            let bytes_left = bytes_left.saturating_sub(discarded);
-            if bytes_left == 0 || until <= now.mono || self.io.input.ended() {
-                self.finish(Close::Quietly, Lost::Ended);
+            if linger.goes_on(discarded, now.mono) && !self.io.input.ended() {
+                let wake_at = Some((linger.wake_at(), Why::Linger));
+                *todo = Todo { read: true, wake_at, ..Todo::default() };
             } else {
-                self.phase = Phase::Lingering { until, bytes_left };
-                *todo = Todo { read: true, wake_at: Some((until, Why::Linger)), ..Todo::default() };
+                self.finish(Close::Quietly, Lost::Ended);
             }
         }
         if let Phase::Closed(how) = self.phase {
@@ -270,8 +307,7 @@ impl Conn {
         match &mut self.phase {
             Phase::Open { shut_down } => *shut_down = true,
             Phase::ShuttingDown => {
-                let until = self.outside.now().mono + limits::LINGER;
-                self.phase = Phase::Lingering { until, bytes_left: limits::LINGER_BYTES_MAX };
+                self.phase = Phase::Lingering(Linger::new(self.outside.now().mono));
             }
             _ => {}
         }
@@ -400,9 +436,9 @@ mod tests {
         conn.sent(8);
         assert_eq!(conn.advance(), Todo { shutdown: true, ..Todo::default() });
         conn.has_shut_down();
-        let until = clock.now().mono + limits::LINGER;
+        let look_at = clock.now().mono + limits::LINGER_STRETCH;
         conn.received(b"unwanted");
-        let lingering = Todo { read: true, wake_at: Some((until, Why::Linger)), ..Todo::default() };
+        let lingering = Todo { read: true, wake_at: Some((look_at, Why::Linger)), ..Todo::default() };
         assert_eq!(conn.advance(), lingering);
         conn.ended();
         assert_eq!(conn.advance().close, Some(Close::Quietly));
@@ -410,22 +446,57 @@ mod tests {
         assert_eq!(*told.lock().unwrap(), [Lost::Ended]);
     }
 
+    fn lingering() -> (Conn, Arc<Clock>) {
+        let (mut conn, clock, _) = ending(End::Linger);
+        conn.advance();
+        conn.sent(8);
+        conn.advance();
+        conn.has_shut_down();
+        assert_eq!(conn.advance().close, None);
+        (conn, clock)
+    }
+
     #[test]
-    fn lingering_ends_after_its_time_and_after_its_bytes() {
-        for too_much in [false, true] {
-            let (mut conn, clock, _) = ending(End::Linger);
-            conn.advance();
-            conn.sent(8);
-            conn.advance();
-            conn.has_shut_down();
-            assert_eq!(conn.advance().close, None);
-            if too_much {
-                conn.received(&vec![0; limits::LINGER_BYTES_MAX]);
-            } else {
-                clock.forward(limits::LINGER);
+    fn lingering_goes_on_while_each_stretch_brings_enough_whatever_comes_in_all_but_not_for_ever() {
+        const STEP: Duration = Duration::from_secs(1);
+        let steps = |secs: Duration| secs.as_secs();
+        for (bytes_per_sec, lasts) in [
+            (0, limits::LINGER_STRETCH),
+            (1023, limits::LINGER_STRETCH),
+            (1024, limits::LINGER),
+            (4 << 20, limits::LINGER),
+        ] {
+            let (mut conn, clock) = lingering();
+            for nth in 1..=steps(lasts) {
+                assert_eq!(conn.advance().close, None, "{bytes_per_sec} B/s end it after {nth} s");
+                conn.received(&vec![0; bytes_per_sec]);
+                assert_eq!((conn.advance().read, conn.held().0), (true, 0), "nothing is kept");
+                clock.forward(STEP);
             }
-            assert_eq!(conn.advance().close, Some(Close::Quietly));
+            assert_eq!(conn.advance().close, Some(Close::Quietly), "{bytes_per_sec} B/s");
         }
+    }
+
+    #[test]
+    fn lingering_ends_at_the_end_of_a_stretch_in_which_too_little_came() {
+        let (mut conn, clock) = lingering();
+        conn.received(&vec![0; limits::LINGER_STRETCH_BYTES_MIN]);
+        clock.forward(limits::LINGER_STRETCH);
+        assert_eq!(conn.advance().close, None);
+        clock.forward(limits::LINGER_STRETCH);
+        assert_eq!(conn.advance().close, Some(Close::Quietly));
+    }
+
+    #[test]
+    fn what_comes_before_a_last_answer_is_out_is_read_and_discarded() {
+        let (mut conn, ..) = ending(End::Linger);
+        conn.received(b"still sending");
+        assert_eq!(conn.advance(), Todo { read: true, write: true, ..Todo::default() });
+        assert_eq!(conn.held().0, 0);
+        conn.ended();
+        assert_eq!(conn.advance(), Todo { write: true, ..Todo::default() });
+        conn.sent(8);
+        assert_eq!(conn.advance().close, Some(Close::Quietly));
     }
 
     #[test]

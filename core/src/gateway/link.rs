@@ -94,7 +94,7 @@ impl GatewayLink {
         self.broke = Some(fault);
         self.leave(cx);
         self.timers = Timers::default();
-        self.timers.set(Why::Linger, cx.now.mono + limits::LINGER);
+        self.timers.set(Why::Linger, cx.now.mono + limits::FAREWELL);
         self.mux.close_for(fault, io).ok_or(fault)
     }
 

@@ -77,7 +77,7 @@ pub enum Violation {
     Trailers,
     /// The connection ended inside a body.
     BodyIncomplete,
-    /// A body did not move for [`crate::limits::BODY_STALL`].
+    /// A body did not move for the time that the gateway gives it (`--body-timeout`).
     BodyTimedOut,
 
     // ---- responses ----

@@ -62,7 +62,7 @@ enum Request {
     /// An upgrade was asked for: nothing is read until the final head.
     AwaitsUpgrade,
     Body(Decoder),
-    /// No more of it is wanted, although it was not whole.
+    /// No more of it is wanted, although it was not whole: what comes is discarded.
     Stopped,
     Done,
 }
@@ -106,7 +106,6 @@ impl Visitor {
         if matches!(request, Request::Done) {
             exchange.post_end(Vec::new(), cx.fx);
         }
-        self.timers.set(Why::Response, began + self.hub.config.response_timeout);
         self.carried = Some(Box::new(Carried {
             exchange,
             connector,
@@ -183,7 +182,7 @@ impl Visitor {
             Ok(sent) => sent,
             Err(trouble) => return self.give_up(carried, trouble, cx, io),
         };
-        if let Some(trouble) = self.overdue(&carried, moved || sent, sent, cx.now.mono) {
+        if let Some(trouble) = self.overdue(&carried, moved || sent, sent, cx.now.mono, io) {
             return self.give_up(carried, trouble, cx, io);
         }
         match (&carried.response, &carried.request) {
@@ -297,7 +296,6 @@ impl Visitor {
                 carried.log.status = Some(status);
                 carried.close |= !response.keep_alive;
                 carried.response = Response::Body(Encoder::new(response.framing));
-                self.timers.clear(Why::Response);
                 if matches!(carried.request, Request::AwaitsUpgrade) {
                     // No upgrade: the request was whole all along.
                     carried.request = Request::Done;
@@ -310,12 +308,15 @@ impl Visitor {
 
     /// Moves the request towards the connector; whether anything moved.
     fn pump_request(&mut self, carried: &mut Carried, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Trouble> {
-        let Request::Body(decoder) = &mut carried.request else { return Ok(false) };
-        if carried.exchange.stopped() {
+        if matches!(carried.request, Request::Body(_)) && carried.exchange.stopped() {
             carried.request = Request::Stopped;
             carried.close = true;
-            return Ok(false);
         }
+        if matches!(carried.request, Request::Stopped) {
+            // Whoever writes all of a request before it reads takes the answer once that is read.
+            io.input.consume(io.input.len());
+        }
+        let Request::Body(decoder) = &mut carried.request else { return Ok(false) };
         let mut moved = false;
         loop {
             let room = carried.exchange.room();
@@ -330,6 +331,7 @@ impl Visitor {
                 decoder.end_of_input().map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
             }
             moved = true;
+            carried.sends = true;
             carried.log.bytes_in += self.scratch.len() as u64;
             // What an upgraded connection carries is no body.
             if !carried.response.is_tunnel() && self.is_too_long(carried.log.bytes_in) {
@@ -349,7 +351,6 @@ impl Visitor {
                 }
                 carried.exchange.post_end(trailers, cx.fx);
                 carried.request = Request::Done;
-                self.timers.clear(Why::Body);
                 return Ok(true);
             }
         }
@@ -361,26 +362,45 @@ impl Visitor {
     }
 
     /// Sets the deadlines of an exchange anew where something moved, and says which one has passed.
-    fn overdue(&mut self, carried: &Carried, moved: bool, sent: bool, now: Instant) -> Option<Trouble> {
-        if matches!(carried.response, Response::Awaited) {
-            if moved {
-                self.timers.set(Why::Response, now + self.hub.config.response_timeout);
-            } else if self.timers.is_due(Why::Response, now) {
-                return Some(Trouble::TargetTimedOut);
-            }
-        }
-        let body = matches!(carried.request, Request::Body(_)) && !carried.response.is_tunnel();
-        if body && !carried.blocked && carried.sends {
-            if sent {
-                self.timers.set(Why::Body, now + limits::BODY_STALL);
+    ///
+    /// Before the final head either the visitor is waited for or the app is, and the time of one alone runs. The app's begins
+    /// once it has the whole request, and runs before that while it takes nothing of what waits for it.
+    fn overdue(
+        &mut self,
+        carried: &Carried,
+        moved: bool,
+        sent: bool,
+        now: Instant,
+        io: &Io,
+    ) -> Option<Trouble> {
+        let is_awaited = matches!(carried.response, Response::Awaited);
+        let has_body = matches!(carried.request, Request::Body(_));
+        let waits_for_visitor = has_body && carried.sends && !carried.blocked;
+        // What waits to be taken has a time of its own; and what a tunnel carries is the app's to judge.
+        let may_be_gone =
+            io.input.ended() && io.output.is_empty() && !has_body && !carried.response.is_tunnel();
+        let config = &self.hub.config;
+        for (why, runs, begins_anew, wait, trouble) in [
+            (Why::Body, is_awaited && waits_for_visitor, sent, config.body_timeout, Trouble::VisitorStalled),
+            (
+                Why::Response,
+                is_awaited && !waits_for_visitor,
+                moved,
+                config.response_timeout,
+                Trouble::ResponseTimedOut,
+            ),
+            (Why::Gone, may_be_gone, false, limits::VISITOR_GONE, Trouble::VisitorLeft),
+        ] {
+            if !runs {
+                self.timers.clear(why);
+            } else if begins_anew {
+                self.timers.set(why, now + wait);
             } else {
-                self.timers.set_once(Why::Body, now + limits::BODY_STALL);
-                if self.timers.is_due(Why::Body, now) {
-                    return Some(Trouble::VisitorStalled);
+                self.timers.set_once(why, now + wait);
+                if self.timers.is_due(why, now) {
+                    return Some(trouble);
                 }
             }
-        } else {
-            self.timers.clear(Why::Body);
         }
         None
     }
@@ -415,8 +435,11 @@ impl Visitor {
         io: &mut Io,
     ) -> Result<bool, Fault> {
         carried.exchange.reset(ResetCode::Cancelled, trouble.as_str(), cx.fx);
-        let answered = matches!(carried.response, Response::Awaited);
-        if answered {
+        let has_begun = !matches!(carried.response, Response::Awaited);
+        if trouble == Trouble::VisitorLeft && !has_begun {
+            // Nobody reads an answer.
+            self.end_with(End::Close);
+        } else if !has_begun {
             let whole = matches!(carried.request, Request::Done | Request::AwaitsUpgrade);
             let close = carried.close || !whole || trouble == Trouble::VisitorBroke;
             let status = answer(trouble, &carried.facts, carried.log.id, close).put(cx.now, io);
@@ -427,7 +450,7 @@ impl Visitor {
             }
         }
         self.log(carried, Some(trouble), cx);
-        if answered { Ok(true) } else { Err(Fault::Cut) }
+        if has_begun { Err(Fault::Cut) } else { Ok(true) }
     }
 
     /// The visitor's connection is gone.
@@ -479,10 +502,9 @@ impl Carried {
     pub(super) fn reads(&self, input: &RecvBuf) -> bool {
         match self.request {
             Request::Body(_) => !self.blocked,
+            Request::Stopped => true,
             // What comes early waits, but not much of it; a visitor who leaves is noticed.
-            Request::AwaitsUpgrade | Request::Stopped | Request::Done => {
-                input.len() < limits::REQUEST_LINE_BYTES_MAX
-            }
+            Request::AwaitsUpgrade | Request::Done => input.len() < limits::REQUEST_LINE_BYTES_MAX,
         }
     }
 
@@ -530,7 +552,7 @@ fn answer(trouble: Trouble, facts: &RequestFacts, id: u64, close: bool) -> OwnAn
         Trouble::Busy => (503, "Too much is going on at the moment."),
         Trouble::LinkLost => (502, "The connection to the app was lost."),
         Trouble::TargetUnreachable => (502, "The app cannot be reached."),
-        Trouble::TargetTimedOut => (504, "The app did not answer in time."),
+        Trouble::ResponseTimedOut | Trouble::TargetTimedOut => (504, "The app did not answer in time."),
         Trouble::TargetBroke => (502, "The app broke off, or answered with something that is not HTTP."),
         Trouble::BodyTooLong => (413, "The request's body is too long."),
         Trouble::VisitorStalled => (408, "The request stopped before it was whole."),

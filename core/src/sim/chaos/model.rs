@@ -4,9 +4,12 @@
 //! Each request gets one whole right response, or one clean error of the gateway's own, or a connection that is cut in
 //! a way that the visitor can tell. What of these depends on how things are: see [`Weather`].
 
+use std::time::Duration;
+
 use super::ask::{Ask, Body, EXCESS, Kind, Upload, pattern};
 use super::reader::{Head, Item, Reader};
 use super::seen::Seen;
+use crate::limits;
 use crate::sim::AppRequest;
 
 /// How things are while a request is on its way.
@@ -141,6 +144,8 @@ pub(super) struct Line {
     pub(super) broken: bool,
     /// The gateway's process died, and its kernel closed everything.
     pub(super) orphaned: bool,
+    /// For how long the visitor, which sends no more (FIN), had got nothing when its connection ended.
+    pub(super) unheard_for: Option<Duration>,
     /// How much the visitor sent into the tunnel, and whether all.
     pub(super) tunnelled: (usize, bool),
     /// How many requests were sent.
@@ -253,8 +258,6 @@ impl Answers {
         let may_fail = weather.troubled || (weather.scarce || weather.leaving) && status == 503;
         let allowed = match promise {
             Promise::Error(promised) if status == promised => true,
-            // Whichever comes first: a body that stalls, or an app that does.
-            Promise::Error(408) if status == 504 => true,
             Promise::Error(_) if status == 413 && weather.body_max.is_some() => {
                 ask.fault.is_some_and(|fault| fault.reaches_apps())
             }
@@ -331,8 +334,12 @@ impl Answers {
         let mut waiting = asks[self.at..line.asked].iter().take(if is_fin { 1 } else { usize::MAX });
         let breaks = waiting.any(|ask| matches!(promise(ask, weather), Promise::Broken | Promise::Stopped));
         let is_reset = line.broken && !is_fin;
-        let may_be_cut = weather.troubled || weather.scarce || line.slow || is_reset || breaks;
+        let is_gone = line.unheard_for.is_some_and(|unheard_for| unheard_for >= limits::VISITOR_GONE);
+        let may_be_cut = weather.troubled || weather.scarce || line.slow || is_reset || breaks || is_gone;
         let how = if self.reader.is_between() { "no answer" } else { "half an answer" };
+        if is_gone {
+            seen.note("a visitor that sends no more is taken for gone");
+        }
         assert!(may_be_cut, "request {tag}: {how} although nothing was wrong: {ask:?} {line:?}");
         seen.note(format!("cut: {how}"));
     }

@@ -18,6 +18,10 @@ pub(super) struct VisitorState {
     pub(super) stopped: bool,
     pub(super) ended: bool,
     pub(super) reset: bool,
+    /// When it last sent its FIN, got bytes, or learnt that the connection is over.
+    pub(super) said_end_at: Option<Instant>,
+    pub(super) heard_at: Instant,
+    pub(super) ended_at: Option<Instant>,
     /// What its kernel took in all.
     pub(super) sent: usize,
     pub(super) reads: Option<Pace>,
@@ -156,6 +160,13 @@ impl World {
         }
     }
 
+    /// For how long a visitor that had said that it sends no more (FIN) had got nothing when its connection ended; none if
+    /// it had not said so, or the connection goes on.
+    pub(in crate::sim) fn unheard_for(&self, visitor: Visitor) -> Option<Duration> {
+        let Actor::Visitor(state) = &self.ends[visitor.0].actor else { return None };
+        Some(state.ended_at?.since(state.said_end_at?.max(state.heard_at)))
+    }
+
     /// Whether something is on its way to a visitor, or the connection has ended.
     pub(in crate::sim) fn is_answered(&self, visitor: Visitor) -> bool {
         let End { inbound, .. } = &self.ends[visitor.0];
@@ -184,9 +195,16 @@ impl World {
             Some(Item::Bytes(bytes)) => {
                 Pace::moved(&mut state.reads, now);
                 state.received.extend(bytes);
+                state.heard_at = now;
             }
-            Some(Item::End) => state.ended = true,
-            Some(Item::Reset) => state.reset = true,
+            Some(Item::End) => {
+                state.ended = true;
+                state.ended_at.get_or_insert(now);
+            }
+            Some(Item::Reset) => {
+                state.reset = true;
+                state.ended_at.get_or_insert(now);
+            }
         }
         true
     }
@@ -218,6 +236,7 @@ impl World {
         }
         if ends {
             state.ends = false;
+            state.said_end_at = Some(now);
             self.put_end(end);
         }
         count > 0 || ends

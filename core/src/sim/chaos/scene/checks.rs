@@ -15,6 +15,7 @@ impl Scene {
             stalls: caller.stalls,
             broken: caller.broken,
             orphaned: caller.orphaned,
+            unheard_for: self.world.unheard_for(caller.visitor),
             tunnelled: (caller.tunnelled, caller.tunnel_done),
             asked: caller.asked,
         }

@@ -60,6 +60,7 @@ struct Options {
     gateway_memory: Option<usize>,
     connector_memory: Option<usize>,
     body_max: Option<usize>,
+    body_timeout: Duration,
     response_timeout: Duration,
     send_timeout: Duration,
 }
@@ -99,6 +100,8 @@ impl Scene {
             body_max: dice.chance(1, 8).then(|| dice.size(usize::MAX)),
             response_timeout: Duration::from_secs(dice.pick(&[5, 20, 60])),
             send_timeout: Duration::from_secs(dice.pick(&[10, 60, 300])),
+            // Not drawn: what else a seed draws stays as it is.
+            body_timeout: Duration::from_secs([5, 20, 60][(seed % 3) as usize]),
         };
         let connectors = dice.between(1, 5);
         let mut scene = Self {
@@ -142,10 +145,12 @@ impl Scene {
     }
 
     fn start_gateway(&mut self) {
-        let Options { gateway_memory, body_max, response_timeout, send_timeout, .. } = self.options;
+        let Options { gateway_memory, body_max, body_timeout, response_timeout, send_timeout, .. } =
+            self.options;
         let joiner = Joiner { pin: self.pin, ..Joiner::default() };
         self.gateways += 1;
         self.world.start_gateway_as(joiner, |config| {
+            let config = config.body_timeout(body_timeout);
             let config = config.response_timeout(response_timeout).send_timeout(send_timeout);
             let config = match gateway_memory {
                 Some(bytes) => config.memory(bytes).expect("enough"),
