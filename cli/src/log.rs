@@ -633,7 +633,7 @@ mod tests {
             ),
             (
                 down(Disconnect::Refused(Refusal::Pin)),
-                "warning: the gateway at http://gw:8000 refused: wrong PIN (next try in 0.8 s): the PIN is printed by the gateway at its start and is new each time",
+                "warning: the gateway at http://gw:8000 refused: wrong PIN (next try in 0.8 s): use the PIN that it printed at its start, which is new each time; the wait is long since 5 wrong PINs within 2 minutes would close joining to this address",
             ),
             (
                 down(Disconnect::NotGateway(404)),

@@ -38,8 +38,12 @@ pub(crate) fn join_refused(from: IpAddr, refusal: Refusal) -> String {
         Refusal::Clock => "its clock and ours differ by more than 30 s; it tries again with ours",
         Refusal::Replay => "this join was seen before: somebody repeats what they captured",
         Refusal::Pin => "right secret, but wrong PIN",
-        Refusal::Rate => "too many joins from this address",
+        Refusal::Rate => "too many joins with a wrong secret from this address, or no room for one more",
         Refusal::Locked => "locked out for up to 10 minutes after 5 wrong PINs",
+        Refusal::Guessed => {
+            "60 wrong PINs came within a minute, from wherever: somebody who has the secret guesses the PIN. \
+             Nobody has joined from this address yet, and for now it has to wait"
+        }
         Refusal::Seal => "it offers no way of sealing that we have: one of the two is too old",
     };
     format!("refused a join from {from}: {why}")
@@ -106,6 +110,11 @@ fn no_link(why: Disconnect, gateway: &str) -> (String, Cow<'static, str>) {
             format!("the gateway at {gateway} has as many connectors as it takes"),
             "stop one, or start the gateway with a larger --max-connectors",
         ),
+        Disconnect::Refused(Refusal::Pin) => (
+            format!("the gateway at {gateway} refused: wrong PIN"),
+            "use the PIN that it printed at its start, which is new each time; the wait is long since 5 wrong PINs \
+             within 2 minutes would close joining to this address",
+        ),
         Disconnect::Refused(refusal) => {
             let (what, todo) = refusal_words(refusal);
             (format!("the gateway at {gateway} refused: {what}"), todo)
@@ -139,10 +148,14 @@ fn refusal_words(refusal: Refusal) -> (&'static str, &'static str) {
         }
         Refusal::Replay => ("it has seen this join before", "a proxy in between may send requests twice"),
         Refusal::Pin => ("wrong PIN", "the PIN is printed by the gateway at its start and is new each time"),
-        Refusal::Rate => ("too many joins from this address", "wait a minute"),
+        Refusal::Rate => ("too many refused joins from this address", "wait a minute"),
         Refusal::Locked => (
             "too many wrong PINs from this address",
             "wait 10 minutes, then use the PIN that the gateway printed",
+        ),
+        Refusal::Guessed => (
+            "somebody guesses its PIN",
+            "until that ends it takes joins only from addresses where a connector had joined since its start",
         ),
         Refusal::Seal => ("it has none of the ways of sealing offered", "update the older one of the two"),
     }

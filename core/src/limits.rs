@@ -70,9 +70,14 @@ pub const LOCKOUT_FAILURES: u32 = 5;
 pub const LOCKOUT_WINDOW: Duration = Duration::from_secs(120);
 /// … close joining to it for this long.
 pub const LOCKOUT_TIME: Duration = Duration::from_secs(600);
-/// Refused joins that one address may have in one burst …
+/// Wrong proofs in all …
+pub const GUESSES_MAX: usize = 60;
+/// … within this time leave joining to the addresses that have proved the PIN. Whoever has the secret and addresses
+/// without number then needs 17 years on average for a drawn PIN, and honest mistakes have room.
+pub const GUESSES_WINDOW: Duration = Duration::from_secs(60);
+/// Joins without a right signature that one address may have answered in one burst …
 pub const JOIN_BURST: u32 = 10;
-/// … and how long it takes until one more is allowed.
+/// … and how long it takes until one more is.
 pub const JOIN_REFILL: Duration = Duration::from_secs(6);
 /// Addresses that a table of the above remembers.
 pub const ADDRESSES_MAX: usize = 16_384;
@@ -95,6 +100,9 @@ pub const REDIAL_MAX: Duration = Duration::from_secs(30);
 pub const SLEEP_LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The wait after a refusal that only a person can mend.
 pub const REDIAL_REFUSED: Duration = Duration::from_secs(60);
+/// The wait after a wrong PIN: longer than [`LOCKOUT_WINDOW`], so that four connectors with yesterday's PIN do not close
+/// joining to their address.
+pub const REDIAL_PIN: Duration = Duration::from_secs(150);
 
 // ---- Links ---------------------------------------------------------------------------------------------------------
 

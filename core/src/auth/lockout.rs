@@ -1,6 +1,7 @@
-//! Who may not join for a while: [`Lockouts`] after wrong PINs, [`Buckets`] against floods of refused joins.
+//! Who may not join for a while: [`Lockouts`] after wrong PINs from one address, [`Guesses`] after many from everywhere;
+//! and [`Buckets`], after which strangers are told to wait.
 //!
-//! Both count by [`Source`] and are bounded, and neither lets anyone push another's entry out or shake off his own:
+//! Lockouts and buckets count by [`Source`] and are bounded, and neither lets anyone push another's entry out or shake off his own:
 //! ```text
 //! has the source an entry?  ──yes──▶ that one, until it lapses
 //!           │ no
@@ -11,7 +12,7 @@
 //! Entries go only when they lapse. An attacker with addresses enough to fill a table shares one entry with the other
 //! newcomers of *his* network; the rest of the world is in another one.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
@@ -99,6 +100,54 @@ impl Lockouts {
     }
 }
 
+/// Counts wrong proofs from everywhere: after [`limits::GUESSES_MAX`] within [`limits::GUESSES_WINDOW`] only those who
+/// have proved the PIN may join, until the first of them is that long ago.
+#[derive(Debug)]
+pub struct Guesses {
+    /// When the latest wrong proofs came; at most [`limits::GUESSES_MAX`].
+    latest: VecDeque<Instant>,
+    /// Who has proved the PIN since the start. Entries never go: a source that finds it full counts as one that has not.
+    proved: BTreeSet<Source>,
+    places: usize,
+}
+
+impl Default for Guesses {
+    fn default() -> Self {
+        Self::with_places(limits::ADDRESSES_MAX)
+    }
+}
+
+impl Guesses {
+    /// Remembers at most this many sources.
+    pub fn with_places(places: usize) -> Self {
+        Self { latest: VecDeque::new(), proved: BTreeSet::new(), places }
+    }
+
+    /// For how much longer `from` may not join; none if it may.
+    pub fn closed_for(&self, from: Source, now: Instant) -> Option<Duration> {
+        if self.latest.len() < limits::GUESSES_MAX || self.proved.contains(&from) {
+            return None;
+        }
+        let opens_at = *self.latest.front()? + limits::GUESSES_WINDOW;
+        (now < opens_at).then(|| opens_at.since(now))
+    }
+
+    /// Counts a wrong proof.
+    pub fn failed(&mut self, now: Instant) {
+        if self.latest.len() >= limits::GUESSES_MAX {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(now);
+    }
+
+    /// Notes that `from` has proved the PIN.
+    pub fn proved(&mut self, from: Source) {
+        if self.proved.len() < self.places {
+            self.proved.insert(from);
+        }
+    }
+}
+
 /// A bucket of [`limits::JOIN_BURST`] tokens for each source; one comes back every [`limits::JOIN_REFILL`].
 ///
 /// A bucket is nothing but the time at which it will be full again, which is when its entry lapses.
@@ -124,14 +173,6 @@ impl Buckets {
             entry.lapses_at = entry.lapses_at.max(now) + limits::JOIN_REFILL;
         });
         Ok(())
-    }
-
-    /// Puts a token back that was just taken.
-    pub fn give_back(&mut self, from: Source, now: Instant) {
-        self.table.update(from, now, |entry| {
-            let full_at = entry.lapses_at.since_origin();
-            entry.lapses_at = Instant::from_origin(full_at.saturating_sub(limits::JOIN_REFILL));
-        });
     }
 }
 
@@ -289,15 +330,32 @@ mod tests {
     }
 
     #[test]
-    fn a_token_given_back_leaves_no_trace() {
-        let (mut buckets, from) = (Buckets::default(), source("192.0.2.1"));
-        for _ in 0..1000 {
-            buckets.take(from, at(0)).unwrap();
-            buckets.give_back(from, at(0));
+    fn sixty_guesses_within_a_minute_leave_joining_to_those_who_proved_the_pin() {
+        let mut guesses = Guesses::default();
+        let (known, stranger) = (source("192.0.2.1"), source("192.0.2.2"));
+        guesses.proved(known);
+        for guess in 0..60 {
+            assert_eq!(guesses.closed_for(stranger, at(guess * 1000)), None, "{guess}");
+            guesses.failed(at(guess * 1000));
         }
-        assert!(buckets.table.own.is_empty() && buckets.table.lapses.is_empty());
-        buckets.give_back(from, at(0));
-        assert_eq!((0..99).take_while(|_| buckets.take(from, at(0)).is_ok()).count(), 10);
+        assert_eq!(guesses.closed_for(stranger, at(59_000)), Some(Duration::from_secs(1)));
+        assert_eq!(guesses.closed_for(known, at(59_000)), None);
+        assert_eq!(guesses.closed_for(stranger, at(59_999)), Some(Duration::from_millis(1)));
+        assert_eq!(guesses.closed_for(stranger, at(60_000)), None);
+        guesses.failed(at(60_000));
+        assert_eq!(guesses.closed_for(stranger, at(60_000)), Some(Duration::from_secs(1)), "in any minute");
+        assert_eq!(guesses.latest.len(), limits::GUESSES_MAX);
+    }
+
+    #[test]
+    fn who_proved_the_pin_is_not_pushed_out_by_others_who_did() {
+        let mut guesses = Guesses::with_places(2);
+        for host in 1..=9 {
+            guesses.proved(source(&format!("192.0.2.{host}")));
+        }
+        (0..60).for_each(|_| guesses.failed(at(0)));
+        let may_join = |host: &u8| guesses.closed_for(source(&format!("192.0.2.{host}")), at(0)).is_none();
+        assert_eq!((1..=9).filter(may_join).collect::<Vec<_>>(), [1, 2]);
     }
 
     #[test]

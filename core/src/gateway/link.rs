@@ -142,6 +142,8 @@ impl GatewayLink {
 
     fn attach(&mut self, hello: Hello, cx: &mut Cx<'_>) -> Result<(), Fault> {
         self.waiting = None;
+        // Its first record opened: this is no copy of somebody's join.
+        self.hub.proved_pin(self.from);
         let id = format!("{:08x}", self.hub.seeds.number() as u32);
         let newcomer = Newcomer { id, from: self.from, now: cx.now.unix, inbox: self.inbox.clone() };
         let attached = self.hub.registry.attach(hello, newcomer, self.hub.config.connectors_max, cx.fx);

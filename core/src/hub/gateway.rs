@@ -1,8 +1,8 @@
 //! What the connections of a gateway share.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_core::RngCore;
 
@@ -77,6 +77,11 @@ impl GatewayHub {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Notes that somebody at this address has proved the PIN.
+    pub(crate) fn proved_pin(&self, from: IpAddr) {
+        self.doorman.lock().unwrap_or_else(PoisonError::into_inner).proved(from.into());
     }
 
     /// The figures of this gateway. The runtime's clock has its origin at the start of the process.

@@ -63,22 +63,25 @@ pub enum Refusal {
     Replay,
     /// The proof that the PIN is known is wrong.
     Pin,
-    /// Too many joins from this address were refused.
+    /// Too many joins from this address were refused, or there is no room for one more right now.
     Rate,
     /// Too many wrong PINs came from this address.
     Locked,
+    /// Too many wrong PINs came from everywhere, and nobody has joined from this address yet.
+    Guessed,
     /// No way of sealing in common.
     Seal,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 7] = [
+    const ALL: [Refusal; 8] = [
         Refusal::Secret,
         Refusal::Clock,
         Refusal::Replay,
         Refusal::Pin,
         Refusal::Rate,
         Refusal::Locked,
+        Refusal::Guessed,
         Refusal::Seal,
     ];
 
@@ -91,6 +94,7 @@ impl Refusal {
             Refusal::Pin => "pin",
             Refusal::Rate => "rate",
             Refusal::Locked => "locked",
+            Refusal::Guessed => "guessed",
             Refusal::Seal => "seal",
         }
     }
@@ -105,7 +109,7 @@ impl Refusal {
         match self {
             Refusal::Secret | Refusal::Clock | Refusal::Replay | Refusal::Seal => 403,
             Refusal::Pin => 401,
-            Refusal::Rate | Refusal::Locked => 429,
+            Refusal::Rate | Refusal::Locked | Refusal::Guessed => 429,
         }
     }
 }
@@ -120,6 +124,9 @@ impl fmt::Display for Refusal {
             Refusal::Rate => "too many refused joins from this address: wait a little",
             Refusal::Locked => {
                 "too many wrong PINs from this address: joining is closed to it for some minutes"
+            }
+            Refusal::Guessed => {
+                "too many wrong PINs in all: for now only addresses from which somebody has joined may join"
             }
             Refusal::Seal => "no way of sealing in common: update the older side",
         })
@@ -255,18 +262,19 @@ pub fn is_join(head: &RequestHead<'_>) -> bool {
 ///
 /// | check | else |
 /// | --- | --- |
-/// | joining is not closed to this address | 429 locked |
-/// | a token of its bucket is left; all but an accepted join use one up | 429 rate |
-/// | well-formed | 403 secret |
+/// | well-formed | 403 secret; 429 rate once too many came from this address |
+/// | signature right | the same |
 /// | time within [`limits::CLOCK_SKEW_SECS_MAX`] of the joining clock | 403 clock |
-/// | signature right | 403 secret |
 /// | upgrade complete | 426 |
 /// | a known way of sealing offered | 403 seal |
+/// | joining is not closed to this address | 429 locked |
+/// | nor to all that have not joined before | 429 guessed |
 /// | signature not seen before, and room to remember it | 403 replay, 429 rate |
 /// | proof right; a wrong one counts towards a lockout | 401 pin |
 /// | key exchange not degenerate | 403 secret |
 ///
-/// Strangers learn nothing beyond the signature. 426 and `seal` come before the signature is remembered, so that a join
+/// Strangers learn nothing beyond the signature, and nothing that they send changes what becomes of a join with a right
+/// one. 426 and `seal` come before the signature is remembered, so that a join
 /// that could not have succeeded is not used up. The doorman's lock is never held for an HMAC, and is taken over if
 /// another thread panicked while it had it.
 pub fn verify(
@@ -278,12 +286,13 @@ pub fn verify(
     rng: &mut ChaCha20Rng,
 ) -> Verdict {
     let from = Source::from(from);
-    let (clock, knocked) = {
-        let mut doorman = lock(doorman);
-        (doorman.clock(now), doorman.knock(from, now))
-    };
-    let judged = knocked.map_err(Denied::from).and_then(|()| {
-        let join = Join::signed_rightly(head, keys, clock)?;
+    let clock = lock(doorman).clock(now);
+    let signed = Join::signed_rightly(head, keys);
+    let signed = signed.ok_or_else(|| Denied::from(lock(doorman).turn_away(from, now)));
+    let judged = signed.and_then(|join| {
+        if join.time.0.abs_diff(clock.0) > limits::CLOCK_SKEW_SECS_MAX {
+            return Err(Refusal::Clock.into());
+        }
         let websocket_key = usable_upgrade(head)?;
         let seal = join.takes_seal()?;
         let proof_is_right = keys.settle(signature::verify(&keys.join, &join.proved, &join.proof));
@@ -303,7 +312,7 @@ pub fn verify(
 }
 
 /// Writes a refusal: a complete response that closes the connection. `now` goes into its `Date`, by which a connector
-/// whose clock is wrong signs again; `Retry-After` is only written for `rate` and `locked`.
+/// whose clock is wrong signs again; `Retry-After` is only written with a 429.
 pub fn refusal_response(refusal: Refusal, now: UnixSecs, retry_after_secs: Option<u64>) -> Vec<u8> {
     let status = match refusal.status() {
         401 => "401 Unauthorized",
@@ -314,7 +323,9 @@ pub fn refusal_response(refusal: Refusal, now: UnixSecs, retry_after_secs: Optio
     match (refusal, retry_after_secs) {
         // A 401 has to say how to authenticate (RFC 9110, 15.5.2).
         (Refusal::Pin, _) => fields.push_str("WWW-Authenticate: Gesher\r\n"),
-        (Refusal::Rate | Refusal::Locked, Some(secs)) => fields.push_str(&format!("Retry-After: {secs}\r\n")),
+        (refusal, Some(secs)) if refusal.status() == 429 => {
+            fields.push_str(&format!("Retry-After: {secs}\r\n"))
+        }
         _ => {}
     }
     response(status, now, &fields, &refusal.to_string())
@@ -377,15 +388,10 @@ struct Join<'a> {
 }
 
 impl<'a> Join<'a> {
-    fn signed_rightly(head: &RequestHead<'a>, keys: &Keys, clock: UnixSecs) -> Result<Self, Refusal> {
-        let join = Self::parse(head).ok_or(Refusal::Secret)?;
-        if join.time.0.abs_diff(clock.0) > limits::CLOCK_SKEW_SECS_MAX {
-            return Err(Refusal::Clock);
-        }
-        if !keys.settle(signature::verify(&keys.sign, &join.signed, &join.signature)) {
-            return Err(Refusal::Secret);
-        }
-        Ok(join)
+    /// None if it is malformed, or somebody signed it who does not have the secret.
+    fn signed_rightly(head: &RequestHead<'a>, keys: &Keys) -> Option<Self> {
+        let join = Self::parse(head)?;
+        keys.settle(signature::verify(&keys.sign, &join.signed, &join.signature)).then_some(join)
     }
 
     /// One spelling of each part, each field once, and no body: the first byte after the head is the link's.
@@ -433,7 +439,7 @@ impl<'a> Join<'a> {
         let own_key = signature::encode(&public(&ephemeral));
         let offer = offer_text(&self.signed, self.signature_text);
         let th = transcript_hash(&offer, seal.as_bytes(), own_key.as_bytes());
-        // Only who knows secret and PIN can have sent a degenerate key, so that this costs no token.
+        // Only who knows secret and PIN can have sent a degenerate key.
         let (mac, link_keys) = agree(&keys.mix, ephemeral, &self.key, &th).ok_or(Refusal::Secret)?;
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -936,6 +942,9 @@ mod tests {
         }
         let odd = odd_join("1", "fernet", &"A".repeat(43));
         assert_eq!(Gateway::new().says(HOME, at(0), &odd), "clock");
+        let mut gateway = Gateway::new();
+        let stranger = gateway.join(&wrong_secret(), at(31));
+        assert_eq!(gateway.says(HOME, at(0), &stranger), "secret", "which does not tell the time");
     }
 
     #[test]
@@ -1040,22 +1049,63 @@ mod tests {
     }
 
     #[test]
-    fn refused_joins_use_up_a_bucket_and_accepted_ones_do_not() {
+    fn strangers_are_told_to_wait_once_they_came_too_often() {
         let mut gateway = Gateway::new();
-        for _ in 0..100 {
-            let join = gateway.join(keys(), at(0));
-            assert_eq!(gateway.says(HOME, at(0), &join), "accepted");
+        let malformed = replaced(vector("request").as_bytes(), "Seal: fernet", "Seal: fernet,");
+        for nth in 0..10 {
+            let stranger = gateway.join(&wrong_secret(), at(0));
+            let stranger = if nth % 2 == 0 { &stranger } else { &malformed };
+            assert_eq!(gateway.says(HOME, at(0), stranger), "secret");
         }
-        for _ in 0..10 {
-            let join = gateway.join(&wrong_secret(), at(0));
-            assert_eq!(gateway.says(HOME, at(0), &join), "secret");
+        let stranger = gateway.join(&wrong_secret(), at(0));
+        assert_eq!(gateway.says(HOME, at(0), &stranger), "rate");
+        assert_eq!(gateway.says(HOME, at(5), &malformed), "rate");
+        assert_eq!(gateway.says("198.51.100.1", at(5), &stranger), "secret");
+        assert_eq!(gateway.says(HOME, at(6), &stranger), "secret");
+        assert_eq!(gateway.says(HOME, at(6), &stranger), "rate");
+    }
+
+    #[test]
+    fn nothing_that_strangers_send_changes_what_becomes_of_a_join_with_a_right_signature() {
+        let (mut flooded, mut quiet) = (Gateway::new(), Gateway::new());
+        for nth in 0..1000 {
+            // From the same address, as behind a proxy; before and after it was told to wait.
+            let stranger = flooded.join(&wrong_secret(), at(nth / 20));
+            let _ = flooded.judge_from(HOME, at(nth / 20), &stranger);
+            if nth % 50 != 0 {
+                continue;
+            }
+            let now = at(nth / 20);
+            let no_upgrade = |join: Vec<u8>| replaced(&join, "Upgrade: websocket\r\n", "");
+            let right = quiet.join(keys(), now);
+            for join in [
+                quiet.join(keys(), at(nth / 20 + 31)),
+                no_upgrade(quiet.join(keys(), now)),
+                odd_join(&now.unix.0.to_string(), "other", &"A".repeat(43)),
+                right.clone(),
+                right,
+            ] {
+                assert_eq!(flooded.says(HOME, now, &join), quiet.says(HOME, now, &join), "{nth}");
+            }
         }
-        let right = gateway.join(keys(), at(0));
-        assert_eq!(gateway.says(HOME, at(0), &right), "rate");
-        assert_eq!(gateway.says(HOME, at(5), &right), "rate");
-        assert_eq!(gateway.says("198.51.100.1", at(5), &right), "accepted");
-        let right = gateway.join(keys(), at(6));
-        assert_eq!(gateway.says(HOME, at(6), &right), "accepted");
+    }
+
+    #[test]
+    fn many_wrong_pins_from_everywhere_leave_joining_to_addresses_that_proved_it() {
+        let mut gateway = Gateway::new();
+        lock(&gateway.doorman).proved(Source::from(HOME.parse::<IpAddr>().unwrap()));
+        for guess in 0..100 {
+            let join = gateway.join(&wrong_pin(), at(0));
+            let says = if guess < 60 { "pin" } else { "guessed" };
+            assert_eq!(gateway.says(&format!("198.51.100.{guess}"), at(0), &join), says);
+        }
+        let right = gateway.join(keys(), at(1));
+        assert_eq!(gateway.says("203.0.113.1", at(1), &right), "guessed");
+        assert_eq!(gateway.says(HOME, at(1), &right), "accepted", "it was not used up");
+        let wrong = gateway.join(&wrong_pin(), at(1));
+        assert_eq!(gateway.says(HOME, at(1), &wrong), "pin", "it is served, and told");
+        let right = gateway.join(keys(), at(61));
+        assert_eq!(gateway.says("203.0.113.1", at(61), &right), "accepted", "a minute later");
     }
 
     #[test]
@@ -1074,7 +1124,9 @@ mod tests {
         let mut gateway = Gateway::new();
         let no_upgrade = |join: Vec<u8>| replaced(&join, "Upgrade: websocket\r\n", "");
         let stale = gateway.join(&wrong_secret(), at(31));
-        assert_eq!(gateway.says(HOME, at(0), &no_upgrade(stale)), "clock", "before the signature");
+        assert_eq!(gateway.says(HOME, at(0), &no_upgrade(stale)), "secret", "before the clock");
+        let stale = gateway.join(keys(), at(31));
+        assert_eq!(gateway.says(HOME, at(0), &no_upgrade(stale)), "clock", "before the upgrade");
         let stranger = gateway.join(&wrong_secret(), at(0));
         assert_eq!(gateway.says(HOME, at(0), &no_upgrade(stranger)), "secret", "before the upgrade");
         let other_seal = odd_join(&START.to_string(), "other", &signature::encode(&[9; 32]));
@@ -1088,10 +1140,14 @@ mod tests {
         );
         assert_eq!(gateway.says(HOME, at(0), &wrong), "pin");
         assert_eq!(gateway.says(HOME, at(0), &wrong), "replay", "before the proof");
-        for _ in 0..3 {
-            assert_eq!(gateway.says(HOME, at(0), &wrong), "replay");
+        for _ in 0..4 {
+            let wrong = gateway.join(&wrong_pin(), at(0));
+            assert_eq!(gateway.says(HOME, at(0), &wrong), "pin");
         }
-        assert_eq!(gateway.says(HOME, at(0), &wrong), "rate", "before all others");
+        assert_eq!(gateway.says(HOME, at(0), &wrong), "locked", "before replays");
+        assert_eq!(gateway.says(HOME, at(0), &no_upgrade(wrong)), "upgrade", "before the lockout");
+        let stale = gateway.join(keys(), at(31));
+        assert_eq!(gateway.says(HOME, at(0), &stale), "clock", "before the lockout");
     }
 
     #[test]

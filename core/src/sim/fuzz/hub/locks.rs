@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::super::input::Input;
-use crate::auth::lockout::{Buckets, Lockouts, Source};
+use crate::auth::lockout::{Buckets, Guesses, Lockouts, Source};
 use crate::auth::replay::{ReplayTable, Unfresh};
 use crate::limits::{
-    CLOCK_SKEW_SECS_MAX, JOIN_BURST, JOIN_REFILL, LOCKOUT_FAILURES, LOCKOUT_TIME, LOCKOUT_WINDOW,
+    CLOCK_SKEW_SECS_MAX, GUESSES_MAX, GUESSES_WINDOW, JOIN_BURST, JOIN_REFILL, LOCKOUT_FAILURES,
+    LOCKOUT_TIME, LOCKOUT_WINDOW,
 };
 use crate::time::{Instant, Now, UnixSecs};
 
@@ -58,16 +59,30 @@ fn source(input: &mut Input<'_>) -> (usize, Source) {
     (which, addresses.get(which).copied().unwrap_or(v6).into())
 }
 
-/// Whoever fails five times within two minutes is locked out for ten; with room for everyone, nobody else is.
+/// Whoever fails five times within two minutes is locked out for ten; with room for everyone, nobody else is. After
+/// sixty failures within a minute only those may join who have proved the PIN, as far as there was room to note them.
 pub(super) fn lockouts(mut input: Input<'_>) {
     let places = input.below(6);
     let mut lockouts = Lockouts::with_places(places);
     let mut failures: [Vec<Instant>; 4] = Default::default();
     let mut closed_until = [Instant::default(); 4];
+    let (mut guesses, mut guessed) = (Guesses::with_places(places), Vec::new());
+    let mut proved: Vec<Source> = Vec::new();
     let mut now = Instant::default();
     while !input.is_empty() {
         pass(&mut now, &mut input);
         let (which, from) = source(&mut input);
+        guessed.retain(|at| now.since(*at) < GUESSES_WINDOW);
+        let is_open = guessed.len() < GUESSES_MAX || proved.contains(&from);
+        assert_eq!(guesses.closed_for(from, now).is_none(), is_open);
+        if which == 3 && input.coin() {
+            guesses.proved(from);
+            if proved.len() < places && !proved.contains(&from) {
+                proved.push(from);
+            }
+        }
+        guesses.failed(now);
+        guessed.push(now);
         let closed = closed_until[which] > now;
         let found = lockouts.closed_for(from, now);
         if places >= 4 {
@@ -101,7 +116,6 @@ pub(super) fn buckets(mut input: Input<'_>) {
         pass(&mut now, &mut input);
         level.iter_mut().for_each(|level| *level = full.min(*level + now.since(before)));
         let (which, from) = source(&mut input);
-        let give_back = input.coin();
         let taken = buckets.take(from, now);
         if places >= 4 {
             let wait = JOIN_REFILL.saturating_sub(level[which]);
@@ -110,10 +124,6 @@ pub(super) fn buckets(mut input: Input<'_>) {
         assert!(taken.is_err() || level[which] >= JOIN_REFILL, "no more than there are");
         if taken.is_ok() {
             level[which] -= JOIN_REFILL;
-            if give_back {
-                buckets.give_back(from, now);
-                level[which] += JOIN_REFILL;
-            }
         }
     }
 }
