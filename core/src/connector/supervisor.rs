@@ -1,7 +1,7 @@
 //! Keeps a connector joined: decides when to dial the gateway, and when to give up.
 //!
 //! ```text
-//!            ┌──────────── wait: 0.5 to 1.5 s; later up to 30 s; 60 s; as the gateway says ─┐
+//!            ┌──── wait: 0.5 to 1.5 s; later up to 30 s; 60 s; 150 s; as the gateway says ──┐
 //!            ▼                                                                              │
 //!   start ─▶ dial ──▶ link ──▶ reports: joined … ended ─────────────────────────────────────┘
 //!                                         └── secret or PIN refused, never joined: gives up
@@ -131,10 +131,15 @@ impl Supervisor {
 
     /// How long until the next dial.
     fn wait(&mut self, end: LinkEnd, now: Instant) -> Duration {
+        let is_pin = end.why == Disconnect::Refused(Refusal::Pin);
         if let Some(asked) = end.retry_after {
-            return asked.clamp(limits::REDIAL_MIN, limits::REDIAL_REFUSED);
+            let most = if is_pin { limits::LOCKOUT_TIME } else { limits::REDIAL_REFUSED };
+            return asked.clamp(limits::REDIAL_MIN, most);
         }
-        if let Disconnect::Refused(Refusal::Secret | Refusal::Pin | Refusal::Seal) = end.why {
+        if is_pin {
+            return limits::REDIAL_PIN;
+        }
+        if let Disconnect::Refused(Refusal::Secret | Refusal::Seal) = end.why {
             return limits::REDIAL_REFUSED;
         }
         // Half of it for certain and once more at random: many connectors do not return in one moment.
