@@ -41,7 +41,7 @@ pub const REST_WAIT: Duration = Duration::from_millis(1);
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a visitor may take no byte of waiting output (`--send-timeout`).
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
-/// What is kept of a request's body so that another connector can have it: a first window.
+/// What is kept of a request's body so that another connector can have it, as far as there is memory for speed.
 pub const KEPT_BODY_BYTES: usize = WINDOW_BYTES as usize;
 /// How often a request may pass one gateway before it is a loop (`Via`).
 pub const VIA_OWN_MAX: usize = 4;
@@ -126,12 +126,15 @@ pub const PEERS_MAX: usize = 4 * CONNECTORS_MAX;
 pub const STATS_BYTES_MAX: usize = 64 * 1024;
 /// The reason in a RESET or a GOAWAY.
 pub const REASON_BYTES_MAX: usize = 256;
-/// Streams open at once on a link, as HELLO says it.
-pub const STREAMS_MAX: u32 = 1024;
+/// Streams open at once on a link, as HELLO says it: as many as a host has ports towards one app. Memory, and the
+/// connections that a runtime carries, end it before.
+pub const STREAMS_MAX: u32 = 65_536;
 /// The last stream a link opens before it says GOAWAY.
 pub const STREAM_ID_MAX: u32 = 1 << 31;
-/// The first window of a stream, each direction.
+/// The first window of a stream, each direction, while a process has set aside less than a quarter of its memory …
 pub const WINDOW_BYTES: u32 = 64 * 1024;
+/// … and from then on, and always of an upgrade: most of these rest, and the window of one that does not soon widens.
+pub const WINDOW_BYTES_MIN: u32 = 4 * 1024;
 /// The widest window of a stream.
 pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// A window that is taken within this is too small, however short the round trip is: one side would wait while the other
@@ -160,8 +163,12 @@ pub const LINK_OUTPUT_BYTES: usize = 4 * RECORD_FILL_BYTES;
 
 // ---- Buffers and turns ---------------------------------------------------------------------------------------------
 
-/// What waits in one direction of an exchange for a link to seal it.
+/// What waits in one direction of an exchange for a link to seal it …
 pub const MAILBOX_BYTES: usize = 64 * 1024;
+/// … and what may wait there however little memory there is.
+pub const MAILBOX_BYTES_MIN: usize = 2 * 1024;
+/// The state of one exchange and of its stream, whatever it carries.
+pub const EXCHANGE_BYTES: usize = 1024;
 /// Plain output to a visitor or an app that may wait for the socket before more is rendered.
 pub const HTTP_OUTPUT_BYTES: usize = 64 * 1024;
 /// Bytes one `advance` works through before it asks to be called again.

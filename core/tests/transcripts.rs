@@ -360,7 +360,7 @@ fn a_slow_app_holds_the_visitor_back_and_gets_all_of_the_body_in_the_end() {
         let window = limits::WINDOW_BYTES as usize;
         let bound = 64 * 1024
             + PIPE_BYTES
-            + 4 * window
+            + 16 * window
             + limits::HTTP_OUTPUT_BYTES
             + limits::MAILBOX_BYTES
             + 64 * 1024

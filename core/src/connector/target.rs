@@ -354,10 +354,11 @@ impl TargetConn {
         };
         if !decoder.is_done() {
             let room = carrying.exchange.room();
+            carrying.blocked = room.bytes() == 0;
             self.scratch.clear();
-            let consumed = decoder.take(&mut io.input, room, &mut self.scratch).map_err(Broken::by_app)?;
-            carrying.exchange.post_data(&mut self.scratch, cx.fx);
-            carrying.blocked = room == 0;
+            let consumed =
+                decoder.take(&mut io.input, room.bytes(), &mut self.scratch).map_err(Broken::by_app)?;
+            carrying.exchange.post_data(room, &mut self.scratch, cx.fx);
             if consumed == 0 && !decoder.is_done() {
                 if carrying.blocked || !io.input.ended() {
                     return Ok(false);
@@ -467,8 +468,8 @@ impl Machine for TargetConn {
 mod tests {
     use super::*;
     use crate::config::{ConnectorConfig, GatewayUrl, TargetUrl};
-    use crate::hub::admission::Pool;
-    use crate::hub::mailbox::Inbox;
+    use crate::hub::admission::{Pool, Purpose};
+    use crate::hub::mailbox::{FirstWindows, Inbox};
     use crate::machine::Effects;
     use crate::secret::tests::own_keys;
     use crate::time::Now;
@@ -476,8 +477,9 @@ mod tests {
     fn hub_and_exchange() -> (Arc<ConnectorHub>, Arc<Exchange>) {
         let (gateway, target) = (GatewayUrl::parse("gateway").unwrap(), TargetUrl::parse("app").unwrap());
         let hub = ConnectorHub::new(ConnectorConfig::new(own_keys(), gateway, target), [1; 32]);
-        let lease = Pool::new(1).reserve(1).unwrap();
-        let exchange = Exchange::new(Inbox::new(hub.ports.open()), None, 1000, lease);
+        let lease = Pool::new(1000).reserve(1, Purpose::Short).unwrap();
+        let windows = FirstWindows { to_link: 1000, to_http: 0 };
+        let exchange = Exchange::new(Inbox::new(hub.ports.open()), None, windows, lease);
         (hub, exchange)
     }
 
@@ -486,7 +488,7 @@ mod tests {
         let (hub, exchange) = hub_and_exchange();
         let (mut fx, mut io, mut now) = (Effects::default(), Io::default(), Now::default());
         let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
-        exchange.deliver_head(LinkHead { kind: BodyKind::None, text }, false, &mut fx);
+        exchange.deliver_request(LinkHead { kind: BodyKind::None, text }, &mut fx);
         TargetConn::serve(&hub, exchange, true, &mut Cx { now, fx: &mut fx });
         let mut machine = fx.dials.pop().unwrap().machine;
         let mut advance = |io: &mut Io, now: Now| machine.advance(&mut Cx { now, fx: &mut fx }, io).unwrap();
@@ -508,7 +510,7 @@ mod tests {
         let (mut fx, mut io) = (Effects::default(), Io::default());
         let mut cx = Cx { now: Now::default(), fx: &mut fx };
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\n\r\n".to_vec();
-        exchange.deliver_head(LinkHead { kind: BodyKind::Upgrade, text }, false, cx.fx);
+        exchange.deliver_request(LinkHead { kind: BodyKind::Upgrade, text }, cx.fx);
         exchange.deliver_data(b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", cx.fx);
         TargetConn::serve(&hub, exchange, true, &mut cx);
         let mut machine = cx.fx.dials.pop().unwrap().machine;

@@ -1,8 +1,12 @@
 //! Where two machines meet: an [`Exchange`] between the HTTP side (a visitor's or an app's connection) and a link.
 //!
-//! Each direction is a [`Lane`]: what one side posted and the other has not taken. Lanes are bounded by credit, so
-//! posting can neither block nor overflow: towards the link what waits is bounded by [`MAILBOX_BYTES`] and the
-//! peer's credit, towards the HTTP side by the window that this process granted.
+//! Each direction is a lane: what one side posted and the other has not taken. Lanes are bounded by credit, so
+//! posting can neither block nor overflow: towards the link what waits is bounded by [`MAILBOX_BYTES`], the memory of
+//! the process and the peer's credit, towards the HTTP side by the window that this process granted.
+//!
+//! An exchange holds memory of the process's pool for all of it: for the window that the peer may use, for what waits
+//! for the link beyond [`MAILBOX_BYTES_MIN`], and for heads. It gives it back as it is no longer needed, at the latest
+//! when it is dropped.
 //!
 //! ```text
 //!   visitor or target                    Exchange                         link
@@ -16,15 +20,18 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::admission::Lease;
+use super::admission::{Lease, Pool, Purpose};
 use crate::buf::ByteQueue;
 use crate::http1::body::BodyKind;
-use crate::limits::{CREDIT_BYTES_MAX, DATA_BYTES_MAX, MAILBOX_BYTES, RECORD_PLAIN_BYTES_MAX};
+use crate::limits::{
+    CREDIT_BYTES_MAX, DATA_BYTES_MAX, MAILBOX_BYTES, MAILBOX_BYTES_MIN, RECORD_PLAIN_BYTES_MAX, WINDOW_BYTES,
+    WINDOW_BYTES_MIN,
+};
 use crate::link::frame::{Frame, ResetCode};
 use crate::machine::{Effects, PortId};
 
-/// What the HTTP side consumed is told to the link in portions of this many bytes.
-const CONSUMED_PORTION: u32 = 16 * 1024;
+/// What the HTTP side consumed is told to the link in portions of a quarter of the first window.
+const CONSUMED_PARTS: u32 = 4;
 
 /// A head as the link carries it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,12 +57,31 @@ pub(crate) enum Failure {
     LinkLost,
     /// The link was gone before the request was sealed: nothing of it left this process.
     NeverSealed,
+    /// There was no memory for a head or for trailers.
+    NoMemory,
+}
+
+/// How many bytes each side of an exchange may send before it is granted more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct FirstWindows {
+    /// This side, to the peer.
+    pub(crate) to_link: u32,
+    /// The peer, to this side; part of the exchange's lease.
+    pub(crate) to_http: u32,
+}
+
+/// The first window that a process grants: a wide one as long as it has memory enough for many.
+pub(crate) fn first_window(pool: &Pool, kind: BodyKind) -> u32 {
+    if kind != BodyKind::Upgrade && pool.is_roomy() { WINDOW_BYTES } else { WINDOW_BYTES_MIN }
 }
 
 /// One request and its response, or one upgraded connection, between an HTTP side and a link.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     inbox: Arc<Inbox>,
+    pool: Arc<Pool>,
+    /// What the peer may send at first.
+    window: u32,
     state: Mutex<State>,
 }
 
@@ -71,8 +97,8 @@ struct State {
     queued: bool,
     to_link: Outbound,
     to_http: Inbound,
-    /// Memory set aside for both lanes, given back with the exchange.
-    _lease: Lease,
+    /// The memory that is set aside for it.
+    lease: Lease,
 }
 
 /// Towards the link.
@@ -83,6 +109,8 @@ struct Outbound {
     data: Vec<u8>,
     /// How much of `data` was drained.
     drained: usize,
+    /// The part of the lease that is for `data`.
+    lent: usize,
     end: Option<Vec<u8>>,
     reset: Option<(ResetCode, &'static str)>,
     /// How many more bytes may be posted.
@@ -122,7 +150,61 @@ pub(crate) struct Taken {
     pub(crate) granted: bool,
 }
 
+impl Outbound {
+    /// What waits beyond what may wait in any case.
+    fn beyond_own(&self) -> usize {
+        (self.data.len() - self.drained).saturating_sub(MAILBOX_BYTES_MIN)
+    }
+
+    /// Gives back the memory of what was drained.
+    fn give_back(&mut self, lease: &mut Lease) {
+        let unused = self.lent - self.beyond_own().min(self.lent);
+        self.lent -= unused;
+        lease.give_back(unused);
+    }
+
+    /// Nothing waits any more: an exchange that rests holds no buffer.
+    fn drop_data(&mut self, lease: &mut Lease) {
+        if self.data.capacity() > MAILBOX_BYTES_MIN {
+            self.data = Vec::new();
+        }
+        self.data.clear();
+        self.drained = 0;
+        self.give_back(lease);
+    }
+}
+
+/// Room in the lane towards a link, with its memory set aside; what is not used of it goes back.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    exchange: &'a Exchange,
+    bytes: usize,
+    /// How much of it was taken of the pool.
+    lent: usize,
+}
+
+impl Room<'_> {
+    /// How many bytes may be posted.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if self.lent > 0 {
+            self.exchange.pool.put(self.lent);
+        }
+    }
+}
+
 impl Taken {
+    /// How long its heads and trailers are.
+    fn text_bytes(&self) -> usize {
+        let heads = [&self.interim, &self.head].into_iter().flatten().map(|head| head.text.len());
+        heads.sum::<usize>() + self.end.as_ref().map_or(0, Vec::len)
+    }
+
     /// Whether there was nothing from the peer, but perhaps data.
     pub(crate) fn is_empty(&self) -> bool {
         self.interim.is_none() && self.head.is_none() && self.end.is_none() && self.failure.is_none()
@@ -145,18 +227,25 @@ pub(crate) struct Drained {
 }
 
 impl Exchange {
-    /// A new exchange for the link behind `inbox`. `credit` is how many bytes the peer takes before it grants more.
-    pub(crate) fn new(inbox: Arc<Inbox>, http: Option<PortId>, credit: u32, lease: Lease) -> Arc<Self> {
+    /// A new exchange for the link behind `inbox`. `lease` holds its memory, the peer's first window included.
+    pub(crate) fn new(
+        inbox: Arc<Inbox>,
+        http: Option<PortId>,
+        windows: FirstWindows,
+        lease: Lease,
+    ) -> Arc<Self> {
         Arc::new(Self {
             inbox,
+            pool: lease.pool().clone(),
+            window: windows.to_http,
             state: Mutex::new(State {
                 http,
                 stream: None,
                 known: false,
                 queued: false,
-                to_link: Outbound { credit, ..Outbound::default() },
+                to_link: Outbound { credit: windows.to_link, ..Outbound::default() },
                 to_http: Inbound::default(),
-                _lease: lease,
+                lease,
             }),
         })
     }
@@ -183,23 +272,24 @@ impl Exchange {
     }
 
     /// How many bytes [`Self::post_data`] takes now. If none, the HTTP side is rung when there is room again.
-    pub(crate) fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> Room<'_> {
         let to_link = &mut self.lock().to_link;
-        if to_link.stopped {
-            return 0;
-        }
-        let room =
-            MAILBOX_BYTES.saturating_sub(to_link.data.len() - to_link.drained).min(to_link.credit as usize);
-        to_link.starved = room == 0;
-        room
+        let waiting = to_link.data.len() - to_link.drained;
+        let free = if to_link.stopped { 0 } else { MAILBOX_BYTES.saturating_sub(waiting) };
+        let wanted = free.min(to_link.credit as usize);
+        let own = wanted.min((MAILBOX_BYTES_MIN + to_link.lent).saturating_sub(waiting));
+        let is_lent = wanted > own && self.pool.take(wanted - own, Purpose::Speed);
+        let (bytes, lent) = if is_lent { (wanted, wanted - own) } else { (own, 0) };
+        to_link.starved = bytes == 0;
+        Room { exchange: self, bytes, lent }
     }
 
-    /// Posts body bytes, at most as many as there is [`Self::room`] for. `bytes` is left empty.
-    pub(crate) fn post_data(self: &Arc<Self>, bytes: &mut Vec<u8>, fx: &mut Effects) {
+    /// Posts body bytes into the room that there is for them. `bytes` is left empty.
+    pub(crate) fn post_data(self: &Arc<Self>, mut room: Room<'_>, bytes: &mut Vec<u8>, fx: &mut Effects) {
         if bytes.is_empty() {
             return;
         }
-        self.post(fx, |to_link| {
+        self.post_to(fx, |State { to_link, lease, .. }| {
             let count = u32::try_from(bytes.len()).expect("bounded by room");
             to_link.credit = to_link.credit.checked_sub(count).expect("never more than there is room for");
             if to_link.data.is_empty() {
@@ -207,6 +297,10 @@ impl Exchange {
             } else {
                 to_link.data.extend_from_slice(bytes);
             }
+            let lent = to_link.beyond_own().saturating_sub(to_link.lent);
+            room.lent = room.lent.checked_sub(lent).expect("room has the memory for it");
+            to_link.lent += lent;
+            lease.add(lent);
         });
         bytes.clear();
     }
@@ -219,13 +313,12 @@ impl Exchange {
     /// Posts a RESET. After an END it only means *send no more* and goes out after it; else what was posted and not
     /// sent is dropped, and so is a whole request that was not sent at all.
     pub(crate) fn reset(self: &Arc<Self>, code: ResetCode, reason: &'static str, fx: &mut Effects) {
-        self.post_to(fx, |State { to_link, known, .. }| {
+        self.post_to(fx, |State { to_link, known, lease, .. }| {
             to_link.reset = Some((code, reason));
             if to_link.end.is_none() || !*known {
                 to_link.interim = None;
                 to_link.head = None;
-                to_link.data = Vec::new();
-                to_link.drained = 0;
+                to_link.drop_data(lease);
                 to_link.end = None;
             }
         });
@@ -240,19 +333,23 @@ impl Exchange {
 
     /// Takes what the link delivered; of the data the next portion, at most `room` bytes, into `data`, which is empty.
     pub(crate) fn take(&self, room: usize, data: &mut Vec<u8>) -> Taken {
-        let State { to_http, to_link, .. } = &mut *self.lock();
+        let State { to_http, to_link, lease, .. } = &mut *self.lock();
         to_http.data.pop(room, data);
-        Taken {
+        let taken = Taken {
             interim: to_http.interim.take(),
             head: to_http.head.take(),
             end: if to_http.data.is_empty() { to_http.end.take() } else { None },
             failure: to_http.failure.take(),
             stopped: to_link.stopped,
             granted: std::mem::take(&mut to_link.granted),
-        }
+        };
+        lease.give_back(taken.text_bytes());
+        taken
     }
 
     /// Takes the head alone; none if the exchange was given up meanwhile.
+    ///
+    /// Its memory stays set aside: it may be put back.
     pub(crate) fn take_head(&self) -> Option<LinkHead> {
         let State { to_http, to_link, .. } = &mut *self.lock();
         to_http.head.take().filter(|_| !to_link.stopped)
@@ -272,7 +369,7 @@ impl Exchange {
             let state = &mut *self.lock();
             let to_http = &mut state.to_http;
             to_http.consumed = to_http.consumed.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-            to_http.consumed >= CONSUMED_PORTION
+            to_http.consumed >= self.window / CONSUMED_PARTS
                 && !to_http.ended
                 && !state.to_link.stopped
                 && !std::mem::replace(&mut state.queued, true)
@@ -320,6 +417,26 @@ impl Exchange {
         self.lock().known
     }
 
+    /// The memory of this process.
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// What the peer may send before it is granted more.
+    pub(crate) fn window(&self) -> u32 {
+        self.window
+    }
+
+    /// The window that the peer has became wider by what `lease` holds.
+    pub(crate) fn widened(&self, lease: Lease) {
+        self.lock().lease.absorb(lease);
+    }
+
+    /// The window that the peer has became narrower by so many bytes.
+    pub(crate) fn narrowed(&self, bytes: u32) {
+        self.lock().lease.give_back(bytes as usize);
+    }
+
     /// Gives the stream its number.
     pub(crate) fn number(&self, stream: u32) {
         self.lock().stream = Some(stream);
@@ -332,15 +449,19 @@ impl Exchange {
         state.known = true;
     }
 
-    /// Delivers a head; an informational one takes the place of one that was not read yet.
-    pub(crate) fn deliver_head(&self, head: LinkHead, interim: bool, fx: &mut Effects) {
-        self.deliver(fx, |to_http| {
-            if interim {
-                to_http.interim = Some(head);
-            } else {
-                to_http.head = Some(head);
-            }
-        });
+    /// Delivers the head of a request, whose memory is part of the lease.
+    pub(crate) fn deliver_request(&self, head: LinkHead, fx: &mut Effects) {
+        self.deliver(fx, |to_http| to_http.head = Some(head));
+    }
+
+    /// Delivers a head; an informational one takes the place of one that was not read yet. False if there is no memory
+    /// for it.
+    #[must_use]
+    pub(crate) fn deliver_head(&self, head: LinkHead, interim: bool, fx: &mut Effects) -> bool {
+        self.deliver_text(head.text.len(), fx, |to_http| {
+            let place = if interim { &mut to_http.interim } else { &mut to_http.head };
+            place.replace(head).map_or(0, |earlier| earlier.text.len())
+        })
     }
 
     /// Delivers body bytes. The caller has checked them against the window.
@@ -348,12 +469,34 @@ impl Exchange {
         self.deliver(fx, |to_http| to_http.data.push(bytes));
     }
 
-    /// Delivers the end.
-    pub(crate) fn deliver_end(&self, trailers: &[u8], fx: &mut Effects) {
-        self.deliver(fx, |to_http| {
+    /// Delivers the end. False if there is no memory for the trailers.
+    #[must_use]
+    pub(crate) fn deliver_end(&self, trailers: &[u8], fx: &mut Effects) -> bool {
+        self.deliver_text(trailers.len(), fx, |to_http| {
             to_http.end = Some(trailers.to_vec());
             to_http.ended = true;
-        });
+            0
+        })
+    }
+
+    /// Delivers what is no part of the window: `change` says how many bytes it took the place of.
+    fn deliver_text(
+        &self,
+        bytes: usize,
+        fx: &mut Effects,
+        change: impl FnOnce(&mut Inbound) -> usize,
+    ) -> bool {
+        if !self.pool.take(bytes, Purpose::Short) {
+            return false;
+        }
+        let state = &mut *self.lock();
+        state.lease.add(bytes);
+        let unused = if state.to_http.failure.is_none() { change(&mut state.to_http) } else { bytes };
+        state.lease.give_back(unused);
+        if let Some(port) = state.http {
+            fx.wake(port);
+        }
+        true
     }
 
     /// The peer grants `credit` more bytes; false if that is more than 2^31 - 1 in all.
@@ -386,6 +529,7 @@ impl Exchange {
     /// The peer, or the link, gives up: nothing more is sent; what was delivered whole stays valid.
     pub(crate) fn fail(&self, failure: Failure, fx: &mut Effects) {
         let state = &mut *self.lock();
+        state.to_link.drop_data(&mut state.lease);
         state.to_link = Outbound { stopped: true, ..Outbound::default() };
         if !state.to_http.ended {
             let failure = match failure {
@@ -436,8 +580,9 @@ impl Exchange {
             drained.data_bytes = count;
             out.drained += count;
             if count == waiting {
-                out.data.clear();
-                out.drained = 0;
+                out.drop_data(&mut state.lease);
+            } else {
+                out.give_back(&mut state.lease);
             }
             if out.starved && out.credit > 0 {
                 out.starved = false;
@@ -543,8 +688,9 @@ mod tests {
 
     fn exchange(credit: u32) -> (Arc<Inbox>, Arc<Exchange>) {
         let inbox = Inbox::new(LINK);
-        let lease = Pool::new(1000).reserve(10).unwrap();
-        (inbox.clone(), Exchange::new(inbox, Some(HTTP), credit, lease))
+        let lease = Pool::new(1000).reserve(10, Purpose::Short).unwrap();
+        let windows = FirstWindows { to_link: credit, to_http: 0 };
+        (inbox.clone(), Exchange::new(inbox, Some(HTTP), windows, lease))
     }
 
     #[test]
@@ -567,12 +713,12 @@ mod tests {
     fn room_is_bounded_by_credit_and_a_starved_side_is_rung() {
         let (_inbox, exchange) = exchange(10);
         let mut fx = Effects::default();
-        assert_eq!(exchange.room(), 10);
-        exchange.post_data(&mut vec![0; 10], &mut fx);
-        assert_eq!(exchange.room(), 0);
+        assert_eq!(exchange.room().bytes(), 10);
+        exchange.post_data(exchange.room(), &mut vec![0; 10], &mut fx);
+        assert_eq!(exchange.room().bytes(), 0);
         fx.wakes.clear();
         assert!(exchange.grant(5, &mut fx));
-        assert_eq!((exchange.room(), fx.wakes), (5, vec![HTTP]));
+        assert_eq!((exchange.room().bytes(), fx.wakes), (5, vec![HTTP]));
         assert!(!exchange.grant(crate::limits::CREDIT_BYTES_MAX, &mut Effects::default()));
     }
 
@@ -581,7 +727,7 @@ mod tests {
         let (_inbox, broken) = exchange(10);
         let mut fx = Effects::default();
         broken.opened(1);
-        broken.post_data(&mut vec![0; 10], &mut fx);
+        broken.post_data(broken.room(), &mut vec![0; 10], &mut fx);
         broken.reset(ResetCode::Cancelled, "gone", &mut fx);
         let mut frames = Vec::new();
         let drained = broken.drain(1, Sends::Requests, usize::MAX, &mut frames, &mut fx);
@@ -589,7 +735,7 @@ mod tests {
 
         let (_inbox, whole) = exchange(10);
         whole.opened(1);
-        whole.post_data(&mut vec![0; 10], &mut fx);
+        whole.post_data(whole.room(), &mut vec![0; 10], &mut fx);
         whole.post_end(Vec::new(), &mut fx);
         whole.reset(ResetCode::Cancelled, "no more", &mut fx);
         let drained = whole.drain(1, Sends::Requests, usize::MAX, &mut frames, &mut fx);
@@ -614,7 +760,7 @@ mod tests {
     fn nothing_is_stopped_by_a_failure_before_that_was_told() {
         let (_inbox, exchange) = exchange(10);
         exchange.fail(Failure::Reset(ResetCode::Refused), &mut Effects::default());
-        assert_eq!((exchange.stopped(), exchange.room()), (false, 0));
+        assert_eq!((exchange.stopped(), exchange.room().bytes()), (false, 0));
         assert_eq!(exchange.take(0, &mut Vec::new()).failure, Some(Failure::Reset(ResetCode::Refused)));
         assert!(exchange.stopped());
     }
@@ -625,7 +771,7 @@ mod tests {
         let mut fx = Effects::default();
         exchange.number(1);
         exchange.deliver_data(b"abc", &mut fx);
-        exchange.deliver_end(b"", &mut fx);
+        assert!(exchange.deliver_end(b"", &mut fx));
         inbox.close();
         exchange.fail(Failure::LinkLost, &mut fx);
         let mut data = Vec::new();
@@ -634,6 +780,52 @@ mod tests {
         data.clear();
         let taken = exchange.take(2, &mut data);
         assert_eq!((data.as_slice(), taken.end, taken.failure), (&b"c"[..], Some(Vec::new()), None));
+    }
+
+    #[test]
+    fn what_waits_for_the_link_holds_memory_until_it_is_sealed_and_little_may_always_wait() {
+        let pool = Pool::new(200 * 1024);
+        let inbox = Inbox::new(LINK);
+        let windows = FirstWindows { to_link: u32::MAX >> 1, to_http: 0 };
+        let lease = pool.reserve(MAILBOX_BYTES_MIN, Purpose::Short).unwrap();
+        let exchange = Exchange::new(inbox.clone(), Some(HTTP), windows, lease);
+        let mut fx = Effects::default();
+        exchange.opened(1);
+        let others = pool.reserve(100 * 1024, Purpose::Short);
+        assert_eq!(exchange.room().bytes(), MAILBOX_BYTES_MIN, "half of the pool is used");
+        drop(others);
+        assert_eq!(exchange.room().bytes(), MAILBOX_BYTES);
+        assert_eq!(pool.used(), MAILBOX_BYTES_MIN, "room that is not used costs nothing");
+        exchange.post_data(exchange.room(), &mut vec![0; 40 * 1024], &mut fx);
+        assert_eq!(pool.used(), 40 * 1024);
+        let (mut frames, mut drained) = (Vec::new(), 0);
+        while drained < 40 * 1024 {
+            frames.clear();
+            drained += exchange.drain(1, Sends::Responses, usize::MAX, &mut frames, &mut fx).data_bytes;
+            assert_eq!(pool.used(), MAILBOX_BYTES_MIN.max(40 * 1024 - drained));
+        }
+        exchange.post_data(exchange.room(), &mut vec![0; 40 * 1024], &mut fx);
+        exchange.fail(Failure::LinkLost, &mut fx);
+        assert_eq!(pool.used(), MAILBOX_BYTES_MIN);
+        drop((exchange, inbox.close()));
+        assert_eq!(pool.used(), 0);
+    }
+
+    #[test]
+    fn a_head_that_was_delivered_holds_memory_until_it_is_taken() {
+        let pool = Pool::new(100);
+        let lease = pool.reserve(10, Purpose::Short).unwrap();
+        let windows = FirstWindows { to_link: 0, to_http: 0 };
+        let exchange = Exchange::new(Inbox::new(LINK), Some(HTTP), windows, lease);
+        let mut fx = Effects::default();
+        let head = |bytes| LinkHead { kind: BodyKind::None, text: vec![b'a'; bytes] };
+        assert!(exchange.deliver_head(head(30), true, &mut fx));
+        assert!(exchange.deliver_head(head(20), true, &mut fx), "it takes the place of the first");
+        assert_eq!(pool.used(), 30);
+        assert!(!exchange.deliver_head(head(71), false, &mut fx));
+        assert!(exchange.deliver_head(head(70), false, &mut fx));
+        assert_eq!(exchange.take(0, &mut Vec::new()).head, Some(head(70)));
+        assert_eq!(pool.used(), 10);
     }
 
     #[test]

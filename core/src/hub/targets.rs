@@ -68,16 +68,17 @@ impl IdleTargets {
 
 #[cfg(test)]
 mod tests {
-    use super::super::admission::Pool;
-    use super::super::mailbox::Inbox;
+    use super::super::admission::{Pool, Purpose};
+    use super::super::mailbox::{FirstWindows, Inbox};
     use super::*;
     use crate::limits::TARGET_IDLE;
 
     const PORT: PortId = PortId { index: 1, generation: 1 };
 
     fn exchange() -> Arc<Exchange> {
-        let lease = Pool::new(1).reserve(1).unwrap();
-        Exchange::new(Inbox::new(PortId { index: 0, generation: 1 }), None, 0, lease)
+        let lease = Pool::new(1).reserve(1, Purpose::Short).unwrap();
+        let windows = FirstWindows { to_link: 0, to_http: 0 };
+        Exchange::new(Inbox::new(PortId { index: 0, generation: 1 }), None, windows, lease)
     }
 
     #[test]

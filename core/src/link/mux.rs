@@ -319,8 +319,8 @@ impl Mux {
         stream.sent_end |= drained.ended;
         if drained.consumed > 0 && !stream.got_end && !drained.reset {
             let round_trip = self.streams.heartbeat.round_trip();
-            let pool = &self.streams.pool;
-            if let Some(credit) = stream.window.consumed(drained.consumed, cx.now.mono, round_trip, pool) {
+            let (window, exchange) = (&mut stream.window, &stream.exchange);
+            if let Some(credit) = window.consumed(drained.consumed, cx.now.mono, round_trip, exchange) {
                 Frame::Window { stream: id, credit }.put(frames);
             }
         }

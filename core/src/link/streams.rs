@@ -11,8 +11,8 @@ use super::flow::RecvWindow;
 use super::frame::{Frame, Hello, Peer, PeersCollector, ResetCode, Stats};
 use crate::fault::LinkFault;
 use crate::http1::body::{BodyKind, is_valid_trailers};
-use crate::hub::admission::Pool;
-use crate::hub::mailbox::{Exchange, Failure, Inbox, LinkHead};
+use crate::hub::admission::{Pool, Purpose, exchange_bytes};
+use crate::hub::mailbox::{Exchange, Failure, FirstWindows, Inbox, LinkHead};
 use crate::limits::{self, WINDOW_BYTES};
 use crate::machine::{Cx, Effects};
 use crate::time::{Instant, Timers, Why};
@@ -22,6 +22,7 @@ use crate::websocket::Role;
 /// that it has given up itself none is owed.
 const OWED_RESETS_MAX: usize = limits::STREAMS_MAX as usize;
 const WRONG_LENGTH: &str = "a body of another length than announced";
+const NO_MEMORY: &str = "out of memory";
 
 /// What came over a link that concerns more than one stream.
 #[derive(Debug)]
@@ -85,8 +86,8 @@ pub(super) struct Stream {
 impl Stream {
     pub(super) fn new(exchange: Arc<Exchange>, now: Instant) -> Self {
         Self {
+            window: RecvWindow::new(exchange.window(), now),
             exchange,
-            window: RecvWindow::new(now),
             expected: None,
             got_head: false,
             got_end: false,
@@ -190,7 +191,7 @@ impl Streams {
             }
             Frame::Request { stream, kind, head } => self.request(stream, kind, head, cx, notices)?,
             Frame::Response { stream, kind, head } => self.response(stream, kind, head, cx.fx)?,
-            Frame::Data { stream, bytes } => self.data(stream, bytes, cx.fx)?,
+            Frame::Data { stream, bytes } => self.data(stream, bytes, cx)?,
             Frame::End { stream, trailers } => self.end(stream, trailers, cx.fx)?,
             Frame::Reset { stream, code, .. } => {
                 self.known(stream)?;
@@ -258,18 +259,22 @@ impl Streams {
             return Err(LinkFault::StreamOrder);
         }
         self.highest = stream;
-        let lanes = if kind == BodyKind::None { 1 } else { 2 };
-        let room = self.pool.reserve(lanes * WINDOW_BYTES as usize + head.len());
+        let windows = FirstWindows {
+            to_link: self.peer_window,
+            to_http: if kind == BodyKind::None { 0 } else { WINDOW_BYTES },
+        };
+        let bytes = exchange_bytes(windows.to_http, true, head.len());
+        let room = self.pool.reserve(bytes, Purpose::of(kind));
         let refusal = match room {
             _ if self.closing.said => "going away",
             _ if self.open.len() >= limits::STREAMS_MAX as usize => "too many streams",
-            None => "out of memory",
+            None => NO_MEMORY,
             Some(lease) => {
-                let exchange = Exchange::new(self.inbox.clone(), None, self.peer_window, lease);
+                let exchange = Exchange::new(self.inbox.clone(), None, windows, lease);
                 exchange.opened(stream);
                 let head = LinkHead { kind, text: head.to_vec() };
                 let idempotent = head.is_idempotent();
-                exchange.deliver_head(head, false, cx.fx);
+                exchange.deliver_request(head, cx.fx);
                 let mut opened = Stream::new(exchange.clone(), cx.now.mono);
                 opened.take_head(kind);
                 self.open.insert(stream, opened);
@@ -284,15 +289,9 @@ impl Streams {
         Ok(())
     }
 
-    fn response(
-        &mut self,
-        stream: u32,
-        kind: BodyKind,
-        head: &[u8],
-        fx: &mut Effects,
-    ) -> Result<(), LinkFault> {
+    fn response(&mut self, id: u32, kind: BodyKind, head: &[u8], fx: &mut Effects) -> Result<(), LinkFault> {
         self.only_from(Role::Connector)?;
-        let Some(stream) = self.known(stream)? else { return Ok(()) };
+        let Some(stream) = self.known(id)? else { return Ok(()) };
         if stream.got_head {
             return Err(LinkFault::StreamOrder);
         }
@@ -304,23 +303,25 @@ impl Streams {
         if !interim {
             stream.take_head(kind);
         }
-        stream.exchange.deliver_head(LinkHead { kind, text: head.to_vec() }, interim, fx);
-        Ok(())
+        if stream.exchange.deliver_head(LinkHead { kind, text: head.to_vec() }, interim, fx) {
+            return Ok(());
+        }
+        self.give_up(id, Failure::NoMemory, (ResetCode::Cancelled, NO_MEMORY), fx)
     }
 
-    fn data(&mut self, id: u32, bytes: &[u8], fx: &mut Effects) -> Result<(), LinkFault> {
+    fn data(&mut self, id: u32, bytes: &[u8], cx: &mut Cx<'_>) -> Result<(), LinkFault> {
         let Some(stream) = self.known(id)? else { return Ok(()) };
         if !stream.got_head || stream.got_end {
             return Err(LinkFault::StreamOrder);
         }
-        if !stream.window.received(bytes.len()) {
+        if !stream.window.received(bytes.len(), cx.now.mono) {
             return Err(LinkFault::OverCredit);
         }
         if stream.expects(bytes.len()) {
-            stream.exchange.deliver_data(bytes, fx);
+            stream.exchange.deliver_data(bytes, cx.fx);
             return Ok(());
         }
-        self.refuse_body(id, WRONG_LENGTH, fx)
+        self.refuse_body(id, WRONG_LENGTH, cx.fx)
     }
 
     fn end(&mut self, id: u32, trailers: &[u8], fx: &mut Effects) -> Result<(), LinkFault> {
@@ -336,7 +337,9 @@ impl Streams {
             return self.refuse_body(id, "malformed trailers", fx);
         }
         stream.got_end = true;
-        stream.exchange.deliver_end(trailers, fx);
+        if !stream.exchange.deliver_end(trailers, fx) {
+            return self.give_up(id, Failure::NoMemory, (ResetCode::Cancelled, NO_MEMORY), fx);
+        }
         if stream.sent_end {
             self.open.remove(&id);
         }
@@ -345,13 +348,25 @@ impl Streams {
 
     /// A body is not what its head said, or its trailers are none: the stream ends, the link goes on.
     fn refuse_body(&mut self, id: u32, why: &'static str, fx: &mut Effects) -> Result<(), LinkFault> {
+        let failure = Failure::Reset(ResetCode::ProtocolError);
+        self.give_up(id, failure, (ResetCode::ProtocolError, why), fx)
+    }
+
+    /// Ends a stream for both sides; the link goes on.
+    fn give_up(
+        &mut self,
+        id: u32,
+        failure: Failure,
+        reset: (ResetCode, &'static str),
+        fx: &mut Effects,
+    ) -> Result<(), LinkFault> {
         if let Some(stream) = self.open.remove(&id) {
-            stream.exchange.fail(Failure::Reset(ResetCode::ProtocolError), fx);
+            stream.exchange.fail(failure, fx);
         }
         if self.owed.resets.len() == OWED_RESETS_MAX {
             return Err(LinkFault::Flood);
         }
-        self.owed.resets.insert(id, (ResetCode::ProtocolError, why));
+        self.owed.resets.insert(id, reset);
         Ok(())
     }
 

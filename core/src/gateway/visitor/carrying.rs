@@ -17,10 +17,10 @@ use crate::http1::Violation;
 use crate::http1::answer::Answer;
 use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
 use crate::http1::hop::{LinkRequest, RequestFacts, response_to_visitor};
-use crate::hub::admission::{Lease, Slot};
-use crate::hub::mailbox::{Exchange, Failure, LinkHead};
+use crate::hub::admission::{Lease, Pool, Purpose, Slot, exchange_bytes};
+use crate::hub::mailbox::{Exchange, Failure, FirstWindows, LinkHead};
 use crate::hub::registry::{Connector, Pick};
-use crate::limits;
+use crate::limits::{self, WINDOW_BYTES};
 use crate::link::frame::ResetCode;
 use crate::machine::{Cx, End, Io};
 use crate::time::{Instant, Now, Timers, Why};
@@ -52,6 +52,8 @@ struct Again {
     head: LinkHead,
     /// What was sent of the body; only kept while all of it is here and nothing shows that the app had any of it.
     body: Vec<u8>,
+    /// The memory of `body`.
+    lease: Option<Lease>,
     /// The trailers, once the request is whole.
     end: Option<Vec<u8>>,
     /// It changes nothing at the app, and may be sent again even if the app had it: GET, HEAD, OPTIONS.
@@ -94,7 +96,8 @@ impl Visitor {
             Err(trouble) => return self.turn_away(trouble, &request, log, cx, io),
         };
         let LinkRequest { text, kind, framing, facts } = request;
-        let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
+        let windows = FirstWindows { to_link: connector.window, to_http: WINDOW_BYTES };
+        let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), windows, lease);
         let head = LinkHead { kind, text };
         let again = (kind != BodyKind::Upgrade).then(|| Again::new(&head));
         let request = match framing {
@@ -138,8 +141,14 @@ impl Visitor {
             Pick::Busy => return Err(Trouble::Busy),
             Pick::Nobody => return Err(Trouble::NoConnector),
         };
-        let lease = self.hub.pool.reserve(memory(request.kind, request.text.len())).ok_or(Trouble::Busy)?;
+        let lease = self.reserve(request.kind, request.text.len()).ok_or(Trouble::Busy)?;
         Ok((connector, slot, lease))
+    }
+
+    /// Sets the memory of an exchange aside: its head a second time for another try, and as a line of the log.
+    fn reserve(&self, kind: BodyKind, head_bytes: usize) -> Option<Lease> {
+        let bytes = exchange_bytes(WINDOW_BYTES, kind != BodyKind::None, 3 * head_bytes);
+        self.hub.pool.reserve(bytes, Purpose::of(kind))
     }
 
     fn is_too_long(&self, body_bytes: u64) -> bool {
@@ -321,9 +330,9 @@ impl Visitor {
         loop {
             let room = carried.exchange.room();
             self.scratch.clear();
-            let taken = decoder.take(&mut io.input, room, &mut self.scratch);
+            let taken = decoder.take(&mut io.input, room.bytes(), &mut self.scratch);
             let consumed = taken.map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
-            carried.blocked = room == 0;
+            carried.blocked = room.bytes() == 0;
             if consumed == 0 && !decoder.is_done() {
                 if carried.blocked || !io.input.ended() {
                     return Ok(moved);
@@ -339,11 +348,11 @@ impl Visitor {
             }
             self.hub.figures.bytes_in.fetch_add(self.scratch.len() as u64, Ordering::Relaxed);
             if let Some(again) = &mut carried.again
-                && !again.keep(&self.scratch)
+                && !again.keep(&self.scratch, &self.hub.pool)
             {
                 carried.again = None;
             }
-            carried.exchange.post_data(&mut self.scratch, cx.fx);
+            carried.exchange.post_data(room, &mut self.scratch, cx.fx);
             if decoder.is_done() {
                 let trailers = decoder.take_trailers();
                 if let Some(again) = &mut carried.again {
@@ -411,14 +420,16 @@ impl Visitor {
         let Pick::Connector(connector, slot) = self.hub.registry.pick(Some(&carried.connector)) else {
             return false;
         };
-        let Some(lease) = self.hub.pool.reserve(memory(head.kind, head.text.len())) else { return false };
-        carried.exchange = Exchange::new(connector.inbox.clone(), Some(self.port), connector.window, lease);
+        let Some(lease) = self.reserve(head.kind, head.text.len()) else { return false };
+        let windows = FirstWindows { to_link: connector.window, to_http: WINDOW_BYTES };
+        carried.exchange = Exchange::new(connector.inbox.clone(), Some(self.port), windows, lease);
         (carried.connector, carried._slot) = (connector, slot);
         carried.exchange.post_head(head, cx.fx);
-        if carried.exchange.room() < body.len() {
+        let room = carried.exchange.room();
+        if room.bytes() < body.len() {
             return false;
         }
-        carried.exchange.post_data(&mut body, cx.fx);
+        carried.exchange.post_data(room, &mut body, cx.fx);
         if let Some(trailers) = end {
             carried.exchange.post_end(trailers, cx.fx);
         }
@@ -474,16 +485,24 @@ impl Again {
         let is_empty = matches!(head.kind, BodyKind::None | BodyKind::Sized(0));
         let is_safe = is_empty && safe.iter().any(|method| head.text.starts_with(method));
         let end = (head.kind == BodyKind::None).then(Vec::new);
-        Self { head: head.clone(), body: Vec::new(), end, is_safe }
+        Self { head: head.clone(), body: Vec::new(), lease: None, end, is_safe }
     }
 
     /// Keeps what is sent of the body; false if it is too much to be worth it.
-    fn keep(&mut self, sent: &[u8]) -> bool {
-        let fits = self.body.len() + sent.len() <= limits::KEPT_BODY_BYTES;
-        if fits {
-            self.body.extend_from_slice(sent);
+    fn keep(&mut self, sent: &[u8], pool: &Arc<Pool>) -> bool {
+        if sent.is_empty() {
+            return true;
         }
-        fits
+        if self.body.len() + sent.len() > limits::KEPT_BODY_BYTES {
+            return false;
+        }
+        let Some(lease) = pool.reserve(sent.len(), Purpose::Speed) else { return false };
+        match &mut self.lease {
+            Some(earlier) => earlier.absorb(lease),
+            None => self.lease = Some(lease),
+        }
+        self.body.extend_from_slice(sent);
+        true
     }
 }
 
@@ -494,7 +513,7 @@ impl Carried {
             Failure::NeverSealed => true,
             Failure::Reset(ResetCode::Refused | ResetCode::TargetUnreachable) => true,
             Failure::LinkLost => self.again.as_ref().is_some_and(|again| again.is_safe),
-            Failure::Reset(_) => false,
+            Failure::Reset(_) | Failure::NoMemory => false,
         }
     }
 
@@ -523,18 +542,10 @@ impl Carried {
     }
 }
 
-/// What an exchange may hold at a gateway, in bytes: a window for each direction that has a body, its head, and what is
-/// kept of a body for another try.
-fn memory(kind: BodyKind, head_bytes: usize) -> usize {
-    let windows = if kind == BodyKind::None { 1 } else { 2 };
-    let kept = if kind == BodyKind::None { 0 } else { limits::KEPT_BODY_BYTES };
-    windows * limits::WINDOW_BYTES as usize + kept + 2 * head_bytes
-}
-
 fn trouble_of(failure: Failure) -> Trouble {
     match failure {
         Failure::LinkLost | Failure::NeverSealed => Trouble::LinkLost,
-        Failure::Reset(ResetCode::Refused) => Trouble::Busy,
+        Failure::Reset(ResetCode::Refused) | Failure::NoMemory => Trouble::Busy,
         Failure::Reset(ResetCode::TargetUnreachable) => Trouble::TargetUnreachable,
         Failure::Reset(ResetCode::TargetTimedOut) => Trouble::TargetTimedOut,
         Failure::Reset(ResetCode::Cancelled | ResetCode::ProtocolError | ResetCode::Internal) => {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::super::input::Input;
 use crate::http1::body::BodyKind;
-use crate::hub::admission::Pool;
-use crate::hub::mailbox::{Exchange, Failure, Inbox, LinkHead, Sends};
-use crate::limits::{CREDIT_BYTES_MAX, DATA_BYTES_MAX, MAILBOX_BYTES};
+use crate::hub::admission::{Pool, Purpose};
+use crate::hub::mailbox::{Exchange, Failure, FirstWindows, Inbox, LinkHead, Sends};
+use crate::limits::{CREDIT_BYTES_MAX, DATA_BYTES_MAX, MAILBOX_BYTES, MAILBOX_BYTES_MIN};
 use crate::link::frame::{Frame, ResetCode, parse};
 use crate::machine::{Effects, PortId};
 
@@ -17,6 +17,7 @@ const STREAM: u32 = 7;
 /// One exchange, and all that either side knows of it.
 struct Model {
     inbox: Arc<Inbox>,
+    pool: Arc<Pool>,
     exchange: Arc<Exchange>,
     fx: Effects,
     /// Bytes posted to the link and drained by it; their values count up.
@@ -47,11 +48,14 @@ struct Model {
 pub(super) fn an_exchange(mut input: Input<'_>) {
     let inbox = Inbox::new(LINK);
     let credit = u32::from(input.byte()) << 9;
-    let lease = Pool::new(1).reserve(1).expect("there is room for one");
-    let exchange = Exchange::new(inbox.clone(), Some(HTTP), credit, lease);
+    let pool = Pool::new(usize::from(input.byte()) << 11 | 1);
+    let lease = pool.reserve(1, Purpose::Short).expect("there is room for one");
+    let windows = FirstWindows { to_link: credit, to_http: 0 };
+    let exchange = Exchange::new(inbox.clone(), Some(HTTP), windows, lease);
     exchange.opened(STREAM);
     let mut model = Model {
         inbox,
+        pool,
         exchange,
         fx: Effects::default(),
         posted: 0,
@@ -116,13 +120,17 @@ impl Model {
             return self.rung();
         }
         let room = self.exchange.room();
-        let waiting = self.posted - self.drained;
-        let expected = (MAILBOX_BYTES as u64).saturating_sub(waiting).min(self.credit - self.posted);
-        assert_eq!(room as u64, expected);
-        self.starved = room == 0;
-        let count = room.min(amount);
+        let waiting = (self.posted - self.drained) as usize;
+        let credit = (self.credit - self.posted) as usize;
+        let wanted = MAILBOX_BYTES.saturating_sub(waiting).min(credit);
+        let own = MAILBOX_BYTES_MIN.saturating_sub(waiting).min(wanted);
+        let used = 1 + waiting.saturating_sub(MAILBOX_BYTES_MIN);
+        let is_lent = used + wanted - own <= self.pool.total() / 2;
+        assert_eq!(room.bytes(), if is_lent { wanted } else { own });
+        self.starved = room.bytes() == 0;
+        let count = room.bytes().min(amount);
         if count > 0 {
-            self.exchange.post_data(&mut values(self.posted, count), &mut self.fx);
+            self.exchange.post_data(room, &mut values(self.posted, count), &mut self.fx);
             self.posted += count as u64;
             self.rung();
         }
@@ -188,7 +196,7 @@ impl Model {
         if self.delivered_end || self.failed || self.drained_reset {
             return;
         }
-        self.exchange.deliver_end(b"", &mut self.fx);
+        assert!(self.exchange.deliver_end(b"", &mut self.fx));
         self.delivered_end = true;
         assert!(self.rang(HTTP));
     }
@@ -256,7 +264,7 @@ impl Model {
         if !self.delivered_end {
             self.delivered = self.taken;
         }
-        assert!(self.rang(HTTP) && self.exchange.room() == 0);
+        assert!(self.rang(HTTP) && self.exchange.room().bytes() == 0);
     }
 
     /// What is left comes out, on both sides.
@@ -268,6 +276,7 @@ impl Model {
             assert!(turns <= MAILBOX_BYTES / DATA_BYTES_MAX + 8, "each turn gets somewhere");
         }
         assert!(self.failed || self.reset || self.drained == self.posted);
+        assert_eq!(self.pool.used(), 1, "nothing waits that would need memory");
         self.take(usize::MAX);
         while self.taken < self.delivered {
             self.take(usize::MAX);

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::input::Input;
-use crate::hub::admission::{Lease, Pool, Slots};
-use crate::hub::mailbox::{Exchange, Inbox};
+use crate::hub::admission::{Lease, Pool, Purpose, Slots};
+use crate::hub::mailbox::{Exchange, FirstWindows, Inbox};
 use crate::hub::ports::Ports;
 use crate::hub::targets::IdleTargets;
 use crate::limits::TARGET_IDLE_UNSAFE;
@@ -25,9 +25,14 @@ pub(super) fn pool(mut input: Input<'_>) {
         match what {
             0 | 1 => {
                 let free = total - used;
-                let (lease, room) =
-                    if what == 0 { (pool.reserve(bytes), free) } else { (pool.borrow(bytes), free / 4) };
-                assert_eq!(lease.is_some(), bytes <= room);
+                let purpose = [Purpose::Short, Purpose::Long, Purpose::Speed][input.below(3)];
+                let (lease, room) = match purpose {
+                    _ if what == 1 => (pool.borrow(bytes), (free / 4).min((total / 2).saturating_sub(used))),
+                    Purpose::Short => (pool.reserve(bytes, purpose), free),
+                    Purpose::Long => (pool.reserve(bytes, purpose), (total / 4 * 3).saturating_sub(used)),
+                    Purpose::Speed => (pool.reserve(bytes, purpose), (total / 2).saturating_sub(used)),
+                };
+                assert_eq!(lease.is_some(), bytes <= room, "{purpose:?}: {bytes} of {room}");
                 leases.extend(lease.map(|lease| (lease, bytes)));
             }
             2 => _ = leases.pop(),
@@ -48,6 +53,7 @@ pub(super) fn pool(mut input: Input<'_>) {
         }
         let used = leases.iter().map(|(_, bytes)| bytes).sum::<usize>();
         assert_eq!((pool.used(), pool.is_scarce()), (used, used > total / 4 * 3));
+        assert_eq!(pool.is_roomy(), used < total / 4);
         assert!(slots.taken() as usize == taken.len() && taken.len() <= 5);
     }
     drop((leases, taken));
@@ -79,8 +85,9 @@ pub(super) fn ports(mut input: Input<'_>) {
 /// An exchange is left with an idle connection that is fresh enough, with the one used last, and found there once.
 pub(super) fn idle_targets(mut input: Input<'_>) {
     let targets = IdleTargets::default();
-    let lease = Pool::new(1).reserve(1).expect("there is room for one");
-    let exchange = Exchange::new(Inbox::new(PortId { index: 0, generation: 1 }), None, 0, lease);
+    let lease = Pool::new(1).reserve(1, Purpose::Short).expect("there is room for one");
+    let windows = FirstWindows { to_link: 0, to_http: 0 };
+    let exchange = Exchange::new(Inbox::new(PortId { index: 0, generation: 1 }), None, windows, lease);
     let mut idle: Vec<(PortId, Instant, Instant)> = Vec::new();
     let mut assigned = BTreeSet::new();
     let mut now = Instant::default();
