@@ -24,8 +24,7 @@ use super::admission::{Lease, Pool, Purpose};
 use crate::buf::ByteQueue;
 use crate::http1::body::BodyKind;
 use crate::limits::{
-    CREDIT_BYTES_MAX, DATA_BYTES_MAX, MAILBOX_BYTES, MAILBOX_BYTES_MIN, RECORD_PLAIN_BYTES_MAX, WINDOW_BYTES,
-    WINDOW_BYTES_MIN,
+    CREDIT_BYTES_MAX, DATA_BYTES_MAX, MAILBOX_BYTES, MAILBOX_BYTES_MIN, RECORD_PLAIN_BYTES_MAX,
 };
 use crate::link::frame::{Frame, ResetCode};
 use crate::machine::{Effects, PortId};
@@ -68,11 +67,6 @@ pub(crate) struct FirstWindows {
     pub(crate) to_link: u32,
     /// The peer, to this side; part of the exchange's lease.
     pub(crate) to_http: u32,
-}
-
-/// The first window that a process grants: a wide one as long as it has memory enough for many.
-pub(crate) fn first_window(pool: &Pool, kind: BodyKind) -> u32 {
-    if kind != BodyKind::Upgrade && pool.is_roomy() { WINDOW_BYTES } else { WINDOW_BYTES_MIN }
 }
 
 /// One request and its response, or one upgraded connection, between an HTTP side and a link.
