@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use crate::event::{Disconnect, Event};
 use crate::http1::body::{BodyKind, Decoder, Framing, request_framing, response_framing};
-use crate::http1::head::{HeadKind, HeadScan, parse_request, parse_response};
+use crate::http1::head::{HeadKind, HeadScan, WholeHead, parse_request};
 use crate::link::frame::{self, Frame};
 use crate::seal::token_len;
 use crate::time::Instant;
@@ -357,8 +357,9 @@ impl Talk {
     pub(super) fn response(&mut self, bytes: &[u8]) {
         self.responses.input.extend_from_slice(bytes);
         while !self.is_link && self.responses.body(&mut self.lines) {
-            let Some(head) = self.responses.head(HeadKind::Response, &mut self.lines) else { return };
-            let Ok(response) = parse_response(&head) else {
+            let Some(head) = self.responses.head(HeadKind::AppResponse, &mut self.lines) else { return };
+            let parsed = WholeHead::scan(&head, HeadKind::AppResponse).and_then(WholeHead::response);
+            let Ok(response) = parsed else {
                 return self.responses.junk(head, &mut self.lines);
             };
             let method = self.methods.first().cloned().unwrap_or_default();

@@ -4,8 +4,8 @@
 use gesher_core::http1::Violation;
 use gesher_core::http1::body::{Framing, request_framing, response_framing};
 use gesher_core::http1::head::{
-    Field, HeadKind, HeadScan, RequestHead, Target, Version, is_token, is_valid_authority, list_has,
-    parse_request, parse_response,
+    Field, HeadKind, HeadScan, RequestHead, Target, Version, WholeHead, is_token, is_valid_authority,
+    list_has, parse_request, parse_response,
 };
 use gesher_core::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX, REQUEST_LINE_BYTES_MAX};
 use proptest::prelude::*;
@@ -17,9 +17,21 @@ fn judge_request(input: &[u8]) -> Result<Option<Framing>, Violation> {
     request_framing(&parse_request(&input[..length])?).map(Some)
 }
 
+/// What a response of an app comes to.
 fn judge_response(input: &[u8]) -> Result<Option<Framing>, Violation> {
-    let Some(length) = HeadScan::default().find(input, HeadKind::Response)? else { return Ok(None) };
-    response_framing(&parse_response(&input[..length])?, b"GET").map(Some)
+    let Some(head) = HeadScan::default().take(input, HeadKind::AppResponse)? else { return Ok(None) };
+    response_framing(&head.response()?, b"GET").map(Some)
+}
+
+/// Status, reason and fields of a whole response head of an app, each in a line, and whether it was taken only from one.
+fn read_response(input: &str) -> Result<(String, bool), Violation> {
+    let whole = WholeHead::scan(input.as_bytes(), HeadKind::AppResponse)?;
+    let head = whole.response()?;
+    let mut text = format!("{} {}\n", head.status, String::from_utf8_lossy(head.reason));
+    for Field { name, value } in head.fields {
+        text += &format!("{}: {}\n", String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+    }
+    Ok((text, whole.is_lax()))
 }
 
 /// A request with these fields after its Host.
@@ -216,10 +228,18 @@ fn responses_are_judged_with_the_same_care() {
         (format!("HTTP/1.1 200 {}", "a".repeat(REQUEST_LINE_BYTES_MAX)), V::StatusLine),
         ("HTTP/1.1 099 Low\r\n\r\n".into(), V::Status),
         ("HTTP/1.1 600 High\r\n\r\n".into(), V::Status),
-        ("HTTP/1.1 200 OK\n\r\n".into(), V::BareLineEnd),
-        (ok("A: b\n"), V::BareLineEnd),
+        ("HTTP/1.1 200 OK\rA: b\r\n\r\n".into(), V::BareLineEnd),
+        (ok("A: b\r\r\n"), V::BareLineEnd),
+        (ok("A: b\rC: d\r\n"), V::BareLineEnd),
         (ok("A: b\r\n c\r\n"), V::ObsFold),
-        (ok("A : b\r\n"), V::SpaceBeforeColon),
+        (ok("A: b\n c\n"), V::ObsFold),
+        (ok(" : b\r\n"), V::ObsFold),
+        (ok("A b: c\r\n"), V::SpaceBeforeColon),
+        (ok("A \r\n"), V::SpaceBeforeColon),
+        (ok("A \n: b\r\n"), V::SpaceBeforeColon),
+        (ok("Content-Length : 1\r\n"), V::SpaceBeforeColon),
+        (ok("content-length\t: 1\n"), V::SpaceBeforeColon),
+        (ok("Transfer-Encoding \t : chunked\r\n"), V::SpaceBeforeColon),
         (ok("A: \0\r\n"), V::FieldValue),
         (ok(": b\r\n"), V::FieldName),
         (ok("A\r\n"), V::FieldName),
@@ -230,6 +250,11 @@ fn responses_are_judged_with_the_same_care() {
         (ok("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n"), V::TwoFramings),
         (ok("Transfer-Encoding: gzip\r\n"), V::TransferEncoding),
         (ok("Transfer-Encoding: gzip, chunked\r\n"), V::TransferEncodingUnsupported),
+        (ok("Transfer-Encoding: identity, chunked\r\n"), V::TransferEncodingUnsupported),
+        (ok("Transfer-Encoding: chunked, identity\r\n"), V::TransferEncoding),
+        (ok("Transfer-Encoding: identity;q=1\r\n"), V::TransferEncoding),
+        (ok("Transfer-Encoding: identity,\r\n"), V::TransferEncoding),
+        (ok("Transfer-Encoding: identity\r\nContent-Length: 1\r\n"), V::TwoFramings),
         ("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".into(), V::TransferEncoding),
         ("HTTP/1.1 304 OK\r\nContent-Length: x\r\n\r\n".into(), V::ContentLength),
     ];
@@ -239,6 +264,69 @@ fn responses_are_judged_with_the_same_care() {
     }
     for violation in [V::StatusLine, V::Status, V::UnaskedUpgrade, V::InterimResponses] {
         assert_eq!(violation.status(), 502);
+    }
+}
+
+#[test]
+fn a_careless_app_is_read_as_it_meant_it_and_nobody_else_is() {
+    let taken = [
+        ("HTTP/1.0 200 OK\nA: b\nC:d \n\n", "200 OK\nA: b\nC: d\n"),
+        // busybox httpd writes the first line, and a CGI program the others.
+        ("HTTP/1.0 200 OK\r\nContent-Type: text/html\n\n", "200 OK\nContent-Type: text/html\n"),
+        ("HTTP/1.1 200\nA: b\r\n\r\n", "200 \nA: b\n"),
+        ("HTTP/1.1 200 OK\r\nA: b\r\n\n", "200 OK\nA: b\n"),
+        ("HTTP/1.1 200 OK\n\r\n", "200 OK\n"),
+        ("HTTP/1.1 200 OK\r\nServer : x\r\nA\t \t: b: c\r\nD :\r\n\r\n", "200 OK\nServer: x\nA: b: c\nD: \n"),
+        (
+            "HTTP/1.1 200 OK\nContent-Length: 1\nContent-Length-Of : 2\n\n",
+            "200 OK\nContent-Length: 1\nContent-Length-Of: 2\n",
+        ),
+    ];
+    for (input, read) in taken {
+        assert_eq!(read_response(input), Ok((read.to_owned(), true)), "{input:?}");
+        assert!(parse_response(input.as_bytes()).is_err(), "what crosses a link is strict: {input:?}");
+        for end in 1..input.len() {
+            let partly = HeadScan::default().find(&input.as_bytes()[..end], HeadKind::AppResponse);
+            assert_eq!(partly, Ok(None), "{:?}", &input[..end]);
+        }
+    }
+    let strict = "HTTP/1.1 200 OK\r\nA: b\r\n\r\n";
+    assert_eq!(read_response(strict), Ok(("200 OK\nA: b\n".to_owned(), false)));
+}
+
+#[test]
+fn a_body_without_any_coding_lasts_until_the_app_closes() {
+    for coding in ["identity", "Identity", "identity, identity", "identity\r\nTransfer-Encoding: identity"] {
+        for version in ["1.0", "1.1"] {
+            let head = format!("HTTP/{version} 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            assert_eq!(judge_response(head.as_bytes()), Ok(Some(Framing::UntilClose)), "{head:?}");
+            let head = parse_response(head.as_bytes()).unwrap();
+            assert_eq!(response_framing(&head, b"HEAD"), Ok(Framing::Empty));
+        }
+    }
+}
+
+#[test]
+fn an_empty_port_is_taken_off_a_host() {
+    let host = |host: &str, target: &str| {
+        let text = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let head = parse_request(text.as_bytes())?;
+        let authority = head.origin().authority.or(head.get("host")).unwrap();
+        Ok(String::from_utf8(authority.to_vec()).unwrap())
+    };
+    for (said, meant) in [
+        ("shop.example:", "shop.example"),
+        ("[::1]:", "[::1]"),
+        ("127.0.0.1: ", "127.0.0.1"),
+        ("a:80", "a:80"),
+    ] {
+        assert_eq!(host(said, "/"), Ok(meant.to_owned()));
+        assert_eq!(host("other", &format!("http://{}/a", said.trim())), Ok(meant.to_owned()));
+        assert_eq!(host("other", &format!("https://{}?a", said.trim())), Ok(meant.to_owned()));
+    }
+    for bad in [":", "a::", "a:80:", "[::1]::", "::1:", "u@a:", "a :"] {
+        assert_eq!(host(bad, "/"), Err(Violation::InvalidHost), "{bad}");
+        assert!(host("other", &format!("http://{bad}/")).is_err(), "{bad}");
     }
 }
 
@@ -414,7 +502,7 @@ fn heads() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn kinds() -> impl Strategy<Value = HeadKind> {
-    select(vec![HeadKind::Request, HeadKind::Response])
+    select(vec![HeadKind::Request, HeadKind::Response, HeadKind::AppResponse])
 }
 
 proptest! {
@@ -473,7 +561,9 @@ proptest! {
             prop_assert_eq!(other.path.map(str::as_bytes), Some(head.target));
             prop_assert_eq!(other.headers.len(), head.fields.len());
             for (theirs, ours) in other.headers.iter().zip(&head.fields) {
-                prop_assert_eq!((theirs.name.as_bytes(), theirs.value), (ours.name, ours.value));
+                let is_same = theirs.value == ours.value;
+                let has_empty_port = ours.is("host") && theirs.value.strip_suffix(b":") == Some(ours.value);
+                prop_assert!(theirs.name.as_bytes() == ours.name && (is_same || has_empty_port));
             }
         }
     }

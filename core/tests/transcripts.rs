@@ -837,6 +837,47 @@ fn an_app_that_is_not_http_or_breaks_off_is_a_502() {
 }
 
 #[test]
+fn a_careless_app_is_understood_and_each_of_its_connections_used_once() {
+    assert_snapshot!(conversation(
+        "apps with bare LFs, white space before colons, and no coding",
+        57,
+        20,
+        |world| {
+            start(world, |request| match request.target.as_str() {
+                "/cgi" => vec![Act::send("HTTP/1.0 200 OK\r\nContent-Type: text/plain\n\nhello"), Act::Close],
+                "/device" => vec![
+                    Act::send(
+                        "HTTP/1.1 100 Continue\n\nHTTP/1.1 200 OK\nServer : x\nContent-Length: 5\n\nhello",
+                    ),
+                    Act::WaitMs(30),
+                    // Another reader sees a head go on where this one saw its end.
+                    Act::send("X: y\n\nHTTP/1.1 200 OK\nContent-Length: 8\n\nsmuggled"),
+                ],
+                "/identity" => {
+                    vec![Act::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nhello"), Act::Close]
+                }
+                _ => ok("next"),
+            });
+            for target in ["/cgi", "/device", "/identity"] {
+                let visitor = ask(world, get(target));
+                // The answer is whole, and what follows it is still on its way.
+                world.run_ms(70);
+                let next = ask(world, get("/next"));
+                world.run_ms(200);
+                assert_eq!(answer(world, next), (200, "next".into()), "after {target}");
+                let got = String::from_utf8(world.received(visitor).to_vec()).unwrap();
+                let got = got.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
+                let (head, body) = got.split_once("\r\n\r\n").unwrap();
+                assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{got}");
+                assert!(!head.replace("\r\n", "").contains('\n'), "CRLF is sent on: {got}");
+                assert!(["hello", "5\r\nhello\r\n0\r\n\r\n"].contains(&body), "{got}");
+                assert_eq!(head.contains("\r\nServer: x\r\n"), target == "/device", "{got}");
+            }
+        }
+    ));
+}
+
+#[test]
 fn a_response_that_lasts_until_the_app_closes_is_whole_after_a_fin_and_cut_after_a_reset() {
     assert_snapshot!(conversation("responses without a length", 29, 20, |world| {
         start(world, |request| {

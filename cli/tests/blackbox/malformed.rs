@@ -133,7 +133,7 @@ fn refused_heads(via: &str) -> Vec<Row> {
     add(
         BAD,
         "malformed Host",
-        ["", "a@b", "a,b", "a/b", "a:", "a:b", "a:65536", ":80", "a b", "[::1", "[g::]", "a\u{e9}"]
+        ["", "a@b", "a,b", "a/b", "a::", "a:80:", "a:b", "a:65536", ":80", "a b", "[::1", "[g::]", "a\u{e9}"]
             .map(|host| format!("GET /seen HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes())
             .into(),
     );
@@ -421,10 +421,12 @@ fn refused_responses() -> Vec<(String, &'static str)> {
         with(&[&format!("Connection: {names}"), &"A: b\r\n".repeat(201)])
     });
     add("the head is too large", with(&[&format!("A: {}", "b".repeat(64 * 1024))]));
-    add("a line does not end in CRLF", with(&["A: b\nContent-Length: 5", "A: b\rContent-Length: 5"]));
-    add("a line does not end in CRLF", vec!["HTTP/1.1 200 OK\nContent-Length: 0\n\n".into()]);
-    add("a folded field line", with(&["A: b\r\n c"]));
-    add("white space before a colon", with(&["Content-Length : 5", "A b: c"]));
+    add("a line does not end in CRLF", with(&["A: b\rContent-Length: 5", "A: b\r\r"]));
+    add("a folded field line", with(&["A: b\r\n c", "A: b\n c"]));
+    add(
+        "white space before a colon",
+        with(&["Content-Length : 5", "Transfer-Encoding\t: chunked", "A b: c", "A "]),
+    );
     add("malformed field name", with(&[": b", "nothing", "A\u{e9}: b"]));
     add("a control byte in a field value", with(&["A: b\0c", "A: b\u{7f}"]));
     add("a transfer coding besides chunked", with(&["Transfer-Encoding: gzip, chunked"]));
@@ -488,6 +490,34 @@ fn every_malformed_response_is_a_502_and_the_visitors_connection_goes_on() {
         let line = tunnel.client.lines("the app broke the rules of HTTP: ", number + 1).pop().unwrap();
         assert!(line.ends_with(rule), "{what}: {line}");
         tunnel.server.process.line(&format!("GET /{number} 502 "));
+    }
+}
+
+#[test]
+fn a_response_of_a_careless_app_is_sent_on_as_it_was_meant() {
+    let responses = [
+        "HTTP/1.0 200 OK\r\nServer: BaseHTTP/0.6\r\nA: b\n\nhello",
+        "HTTP/1.1 200 OK\nServer: x\nA: b\n\nhello",
+        "HTTP/1.1 200 OK\r\nServer : x\r\nA \t: b\r\n\r\nhello",
+        "HTTP/1.1 200 OK\r\nServer: x\r\nA: b\r\nTransfer-Encoding: identity\r\n\r\nhello",
+    ];
+    let address = app(move |exchange| {
+        let number: usize = exchange.path()[1..].parse().unwrap();
+        exchange.to.write_all(responses[number].as_bytes())?;
+        Err(io::ErrorKind::ConnectionAborted.into())
+    });
+    let tunnel = Tunnel::to(format!("http://{address}"));
+    let mut wire = Wire::to(tunnel.address());
+    for number in 0..responses.len() {
+        wire.send(format!("GET /{number} HTTP/1.1\r\nHost: gateway.test:\r\n\r\n"));
+        let server = if number == 0 { "BaseHTTP/0.6" } else { "x" };
+        wire.expect(
+            responses[number],
+            &format!(
+                "HTTP/1.1 200 OK\r\nServer: {server}\r\nA: b\r\nDate: *\r\nTransfer-Encoding: chunked\r\n\r\n\
+                 5\r\nhello\r\n0\r\n\r\n"
+            ),
+        );
     }
 }
 

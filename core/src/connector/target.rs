@@ -310,14 +310,15 @@ impl TargetConn {
     fn take_head(carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Broken> {
         const SWITCHING_PROTOCOLS: u16 = 101;
         let Response::Head(scan) = &mut carrying.response else { return Ok(false) };
-        let Some(head) = scan.take(io.input.unread(), HeadKind::Response).map_err(Broken::by_app)? else {
+        let Some(head) = scan.take(io.input.unread(), HeadKind::AppResponse).map_err(Broken::by_app)? else {
             return if io.input.ended() { Err(Broken::closed_early()) } else { Ok(false) };
         };
-        let length = head.len();
+        let (length, is_lax) = (head.len(), head.is_lax());
         let head = head.response().map_err(Broken::by_app)?;
         let response = response_to_link(&head, &carrying.facts).map_err(Broken::by_app)?;
         io.input.consume(length);
         carrying.again = None;
+        carrying.keep_alive &= !is_lax;
         let head = LinkHead { kind: response.kind, text: response.text };
         match response.status {
             SWITCHING_PROTOCOLS => {
@@ -334,7 +335,7 @@ impl TargetConn {
                 carrying.exchange.post_interim(head, cx.fx);
             }
             _ => {
-                carrying.keep_alive = response.keep_alive;
+                carrying.keep_alive &= response.keep_alive;
                 carrying.idle_max = response.idle_max.unwrap_or(limits::TARGET_IDLE).min(limits::TARGET_IDLE);
                 if !carrying.facts.upgrade.is_empty() {
                     // It was not granted: the gateway says END, and the request has no body.

@@ -59,12 +59,16 @@ pub fn request_framing(head: &RequestHead<'_>) -> Result<Framing, Violation> {
 }
 
 /// How the body of a response to `request_method` is framed. What a 101 switches to is no body: it gives
-/// [`Framing::Empty`].
+/// [`Framing::Empty`]. `identity` as the only transfer coding says nothing, as it did in RFC 2616, 4.4: such a body lasts
+/// until the connection ends.
 ///
 /// # Errors
 /// The same as for requests, also where the response has no body.
 pub fn response_framing(head: &ResponseHead<'_>, request_method: &[u8]) -> Result<Framing, Violation> {
-    let stated = stated_framing(&head.fields, head.version)?;
+    let is_identity = values(&head.fields, "content-length").next().is_none()
+        && values(&head.fields, "transfer-encoding").next().is_some()
+        && list(&head.fields, "transfer-encoding").all(|coding| coding.eq_ignore_ascii_case(b"identity"));
+    let stated = if is_identity { None } else { stated_framing(&head.fields, head.version)? };
     let has_body = request_method != b"HEAD" && !matches!(head.status, 100..=199 | 204 | 304);
     Ok(if has_body { stated.unwrap_or(Framing::UntilClose) } else { Framing::Empty })
 }

@@ -1,5 +1,7 @@
 //! Heads: every byte is checked as it arrives, and a head is parsed once, when it is whole. What passed has one
-//! reading: CRLF line ends, token names, no control bytes, one Host, a target in a known form.
+//! reading: CRLF line ends, token names, no control bytes, one Host, a target in a known form. Only an app may be
+//! careless about two of these, line ends and white space before a colon: what it meant is written anew before it
+//! goes on.
 //!
 //! ```
 //! use gesher_core::http1::Violation;
@@ -37,7 +39,7 @@ pub enum Version {
 pub struct Field<'a> {
     /// A token, in the case it was sent in.
     pub name: &'a [u8],
-    /// Visible ASCII, spaces, tabs and bytes 0x80 to 0xFF.
+    /// Visible ASCII, spaces, tabs and bytes 0x80 to 0xFF. A request's Host has no empty port.
     pub value: &'a [u8],
 }
 
@@ -125,8 +127,11 @@ impl<'a> ResponseHead<'a> {
 pub enum HeadKind {
     /// From a visitor; one CRLF may come before it (RFC 9112, 2.2).
     Request,
-    /// From an app.
+    /// From a link, or a gateway's answer to a join.
     Response,
+    /// From an app. A bare LF ends a line too (RFC 9112, 2.2), and white space before a colon is no part of the name
+    /// (RFC 9112, 5.1), unless the field frames the body: servers disagree about whether such a field counts.
+    AppResponse,
 }
 
 /// Searches for the end of a head in input that grows, looking at each byte once. Whatever breaks a rule of its line
@@ -138,6 +143,8 @@ pub struct HeadScan {
     /// Where the current line begins.
     line: usize,
     fields: usize,
+    /// Something was taken that only an app may send.
+    is_lax: bool,
 }
 
 /// Where the next byte belongs.
@@ -150,6 +157,8 @@ enum Stage {
     /// At the first byte of a field line, or of the blank line.
     LineStart,
     Name,
+    /// In the white space between a name and its colon.
+    BeforeColon,
     Value,
     /// Behind the blank line.
     Done,
@@ -184,8 +193,8 @@ impl HeadScan {
     pub fn take<'a>(&mut self, input: &'a [u8], kind: HeadKind) -> Result<Option<WholeHead<'a>>, Violation> {
         let found = self.find(input, kind)?;
         Ok(found.map(|length| {
-            *self = Self::default();
-            WholeHead(&input[..length])
+            let is_lax = std::mem::take(self).is_lax;
+            WholeHead { bytes: &input[..length], is_lax }
         }))
     }
 
@@ -213,10 +222,11 @@ impl HeadScan {
             let moved = match (self.stage, byte) {
                 (Stage::Start, _) => self.start(input, byte, kind)?,
                 (Stage::StartLine, _) => self.start_line(input, kind)?,
-                (Stage::LineStart, b'\r' | b'\n') => self.end_line(input, Stage::Done)?,
+                (Stage::LineStart, b'\r' | b'\n') => self.end_line(input, kind, Stage::Done)?,
                 (Stage::LineStart, _) => self.line_start(byte, fields_max)?,
-                (Stage::Name, _) => self.name(input)?,
-                (Stage::Value | Stage::Done, _) => self.value(input)?,
+                (Stage::Name, _) => self.name(input, kind)?,
+                (Stage::BeforeColon, _) => self.before_colon(input)?,
+                (Stage::Value | Stage::Done, _) => self.value(input, kind)?,
             };
             if !moved {
                 return Ok(None);
@@ -229,7 +239,7 @@ impl HeadScan {
 
     fn start(&mut self, input: &[u8], byte: u8, kind: HeadKind) -> Result<bool, Violation> {
         match (kind, byte) {
-            (HeadKind::Response, _) => {
+            (HeadKind::Response | HeadKind::AppResponse, _) => {
                 let name = &input[..input.len().min(HTTP_NAME.len())];
                 if !HTTP_NAME.starts_with(name) {
                     return Err(Violation::StatusLine);
@@ -239,7 +249,7 @@ impl HeadScan {
                 }
             }
             (HeadKind::Request, b'\r' | b'\n') if self.line > 0 => return Err(Violation::LeadingBlankLines),
-            (HeadKind::Request, b'\r' | b'\n') => return self.end_line(input, Stage::Start),
+            (HeadKind::Request, b'\r' | b'\n') => return self.end_line(input, kind, Stage::Start),
             (HeadKind::Request, _) if !is_token_byte(byte) => return Err(Violation::NotHttp),
             (HeadKind::Request, _) => {}
         }
@@ -252,7 +262,9 @@ impl HeadScan {
             HeadKind::Request => {
                 (self.skip_text(input, |byte| matches!(byte, b' '..=b'~')), Violation::RequestLineTooLong)
             }
-            HeadKind::Response => (self.skip_text(input, is_value_byte), Violation::StatusLine),
+            HeadKind::Response | HeadKind::AppResponse => {
+                (self.skip_text(input, is_value_byte), Violation::StatusLine)
+            }
         };
         let line = &input[self.line..self.searched];
         if line.len() > limits::REQUEST_LINE_BYTES_MAX {
@@ -261,17 +273,17 @@ impl HeadScan {
         match (stop, kind) {
             (None, _) => return Ok(false),
             (Some(b'\r' | b'\n'), _) => {}
-            (Some(_), HeadKind::Response) => return Err(Violation::StatusLine),
             (Some(_), HeadKind::Request) if line.contains(&b' ') => return Err(Violation::RequestTarget),
             (Some(_), HeadKind::Request) => return Err(Violation::Method),
+            (Some(_), _) => return Err(Violation::StatusLine),
         }
         // Judged before the scan moves on, so that what was refused stays refused.
         match kind {
-            _ if !input[self.searched..].starts_with(b"\r\n") => {}
+            _ if line_end(&input[self.searched..], kind) == Ok(None) => {}
             HeadKind::Request => _ = parse_request_line(line)?,
-            HeadKind::Response => _ = parse_status_line(line)?,
+            HeadKind::Response | HeadKind::AppResponse => _ = parse_status_line(line)?,
         }
-        self.end_line(input, Stage::LineStart)
+        self.end_line(input, kind, Stage::LineStart)
     }
 
     fn line_start(&mut self, first: u8, fields_max: usize) -> Result<bool, Violation> {
@@ -286,7 +298,7 @@ impl HeadScan {
         Ok(true)
     }
 
-    fn name(&mut self, input: &[u8]) -> Result<bool, Violation> {
+    fn name(&mut self, input: &[u8], kind: HeadKind) -> Result<bool, Violation> {
         match self.skip(input, is_token_byte) {
             None => Ok(false),
             Some(b':') if self.searched > self.line => {
@@ -294,15 +306,34 @@ impl HeadScan {
                 self.stage = Stage::Value;
                 Ok(true)
             }
+            Some(b' ' | b'\t')
+                if kind == HeadKind::AppResponse && !is_framing(&input[self.line..self.searched]) =>
+            {
+                self.is_lax = true;
+                self.stage = Stage::BeforeColon;
+                Ok(true)
+            }
             Some(b' ' | b'\t') => Err(Violation::SpaceBeforeColon),
             Some(_) => Err(Violation::FieldName),
         }
     }
 
-    fn value(&mut self, input: &[u8]) -> Result<bool, Violation> {
+    fn before_colon(&mut self, input: &[u8]) -> Result<bool, Violation> {
+        match self.skip(input, |byte| matches!(byte, b' ' | b'\t')) {
+            None => Ok(false),
+            Some(b':') => {
+                self.searched += 1;
+                self.stage = Stage::Value;
+                Ok(true)
+            }
+            Some(_) => Err(Violation::SpaceBeforeColon),
+        }
+    }
+
+    fn value(&mut self, input: &[u8], kind: HeadKind) -> Result<bool, Violation> {
         match self.skip_text(input, is_value_byte) {
             None => Ok(false),
-            Some(b'\r' | b'\n') => self.end_line(input, Stage::LineStart),
+            Some(b'\r' | b'\n') => self.end_line(input, kind, Stage::LineStart),
             Some(_) => Err(Violation::FieldValue),
         }
     }
@@ -324,31 +355,42 @@ impl HeadScan {
         self.skip(input, is_of_class)
     }
 
-    /// Moves behind the CRLF at hand; not before its LF is there.
-    fn end_line(&mut self, input: &[u8], next: Stage) -> Result<bool, Violation> {
-        match input[self.searched..] {
-            [b'\r'] => Ok(false),
-            [b'\r', b'\n', ..] => {
-                self.searched += 2;
-                self.line = self.searched;
-                self.stage = next;
-                Ok(true)
-            }
-            _ => Err(Violation::BareLineEnd),
-        }
+    /// Moves behind the end of a line at hand; not before its LF is there.
+    fn end_line(&mut self, input: &[u8], kind: HeadKind, next: Stage) -> Result<bool, Violation> {
+        let Some(length) = line_end(&input[self.searched..], kind)? else { return Ok(false) };
+        self.is_lax |= length == 1;
+        self.searched += length;
+        self.line = self.searched;
+        self.stage = next;
+        Ok(true)
+    }
+}
+
+/// The length of the end of a line that `rest` begins with; none if its LF is not there yet.
+fn line_end(rest: &[u8], kind: HeadKind) -> Result<Option<usize>, Violation> {
+    match (rest, kind) {
+        ([b'\r'], _) => Ok(None),
+        ([b'\r', b'\n', ..], _) => Ok(Some(2)),
+        ([b'\n', ..], HeadKind::AppResponse) => Ok(Some(1)),
+        _ => Err(Violation::BareLineEnd),
     }
 }
 
 /// The bytes of one whole head, which passed the scan: there is no other way to have one.
 #[derive(Clone, Copy, Debug)]
-pub struct WholeHead<'a>(&'a [u8]);
+pub struct WholeHead<'a> {
+    bytes: &'a [u8],
+    /// It has bare LFs, or white space before a colon.
+    is_lax: bool,
+}
 
 impl<'a> WholeHead<'a> {
     /// Scans `head`, which has to be one whole head and nothing else. What a link carries, which is somewhat larger than
     /// what was received, is taken too.
     pub fn scan(head: &'a [u8], kind: HeadKind) -> Result<Self, Violation> {
-        match HeadScan::default().find_within(head, kind, CARRIED)? {
-            Some(length) if length == head.len() => Ok(Self(head)),
+        let mut scan = HeadScan::default();
+        match scan.find_within(head, kind, CARRIED)? {
+            Some(length) if length == head.len() => Ok(Self { bytes: head, is_lax: scan.is_lax }),
             _ => Err(Violation::HeadIncomplete),
         }
     }
@@ -356,15 +398,21 @@ impl<'a> WholeHead<'a> {
     /// How many bytes it has, its blank line and a leading CRLF included.
     #[allow(clippy::len_without_is_empty, reason = "a head is never empty")]
     pub fn len(self) -> usize {
-        self.0.len()
+        self.bytes.len()
+    }
+
+    /// Whether it has what only an app may send ([`HeadKind::AppResponse`]). Another reader may have seen its end
+    /// elsewhere, so no other response is to follow on its connection.
+    pub fn is_lax(self) -> bool {
+        self.is_lax
     }
 
     /// Parses it as a request's. Checks all that is not framing (see [`super::body::request_framing`]).
     pub fn request(self) -> Result<RequestHead<'a>, Violation> {
         let (line, fields) = self.parse_lines()?;
         let (method, target, version) = parse_request_line(line)?;
-        let head = RequestHead { method, target, version, fields };
-        check_host(&head)?;
+        let mut head = RequestHead { method, target, version, fields };
+        check_host(&mut head)?;
         if list(&head.fields, "expect").any(|element| !element.eq_ignore_ascii_case(b"100-continue")) {
             return Err(Violation::Expectation);
         }
@@ -380,7 +428,10 @@ impl<'a> WholeHead<'a> {
 
     /// The start line and the fields.
     fn parse_lines(self) -> Result<(&'a [u8], Vec<Field<'a>>), Violation> {
-        let head = self.0.strip_prefix(b"\r\n").unwrap_or(self.0);
+        if self.is_lax {
+            return parse_lax_lines(self.bytes).ok_or(Violation::HeadIncomplete);
+        }
+        let head = self.bytes.strip_prefix(b"\r\n").unwrap_or(self.bytes);
         let end = head.iter().position(|&byte| byte == b'\r').ok_or(Violation::HeadIncomplete)?;
         let (line, lines) = head.split_at(end);
         Ok((line, parse_fields(&lines[b"\r\n".len()..])?))
@@ -392,7 +443,7 @@ pub fn parse_request(head: &[u8]) -> Result<RequestHead<'_>, Violation> {
     WholeHead::scan(head, HeadKind::Request)?.request()
 }
 
-/// Scans and parses a whole response head.
+/// Scans and parses a whole response head, as it crosses a link or reaches a visitor.
 pub fn parse_response(head: &[u8]) -> Result<ResponseHead<'_>, Violation> {
     WholeHead::scan(head, HeadKind::Response)?.response()
 }
@@ -466,6 +517,22 @@ fn parse_fields_into<'a>(
     })
 }
 
+/// The start line and the fields of a head that the scan has passed and that has what only an app may send.
+fn parse_lax_lines(head: &[u8]) -> Option<(&[u8], Vec<Field<'_>>)> {
+    let mut lines = head.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let start = lines.next()?;
+    let fields = lines.take_while(|line| !line.is_empty()).map(|line| {
+        let (name, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
+        Some(Field { name: name.trim_ascii_end(), value: value[1..].trim_ascii() })
+    });
+    Some((start, fields.collect::<Option<_>>()?))
+}
+
+/// Whether a field of this name says how long the body is.
+fn is_framing(name: &[u8]) -> bool {
+    [&b"content-length"[..], b"transfer-encoding"].iter().any(|known| name.eq_ignore_ascii_case(known))
+}
+
 const HTTP_NAME: &[u8] = b"HTTP/";
 
 /// Method, target and version (RFC 9112, 3).
@@ -517,15 +584,23 @@ fn parse_version(bytes: &[u8]) -> Option<(u8, u8)> {
     }
 }
 
-fn check_host(head: &RequestHead<'_>) -> Result<(), Violation> {
-    let mut hosts = head.all("host");
+/// Checks that there is one Host, and takes an empty port off it.
+fn check_host(head: &mut RequestHead<'_>) -> Result<(), Violation> {
+    let mut hosts = head.fields.iter_mut().filter(|field| field.is("host"));
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => Err(Violation::TwoHosts),
-        (Some(host), None) if is_valid_authority(host) => Ok(()),
-        (Some(_), None) => Err(Violation::InvalidHost),
+        (Some(host), None) => {
+            host.value = without_empty_port(host.value);
+            if is_valid_authority(host.value) { Ok(()) } else { Err(Violation::InvalidHost) }
+        }
         (None, None) if head.version == Version::Http10 => Ok(()),
         (None, None) => Err(Violation::NoHost),
     }
+}
+
+/// `a:` is `a` (RFC 3986, 3.2.3), and many a server does not know it.
+fn without_empty_port(authority: &[u8]) -> &[u8] {
+    authority.strip_suffix(b":").filter(|host| is_host(host)).unwrap_or(authority)
 }
 
 /// Whether `target` is in a form that this method may have (RFC 9112, 3.2).
@@ -540,14 +615,15 @@ fn is_target(method: &[u8], target: &[u8]) -> bool {
     }
 }
 
-/// Authority and the rest of an absolute-form; the rest is empty or begins with `/` or `?`.
+/// Authority, without an empty port, and the rest of an absolute-form; the rest is empty or begins with `/` or `?`.
 fn split_absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let is_scheme =
         |scheme: &&[u8]| target.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme));
     let scheme = [&b"http://"[..], b"https://"].into_iter().find(is_scheme)?;
     let rest = &target[scheme.len()..];
     let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-    Some(rest.split_at(end))
+    let (authority, rest) = rest.split_at(end);
+    Some((without_empty_port(authority), rest))
 }
 
 fn is_host(host: &[u8]) -> bool {
