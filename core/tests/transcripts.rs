@@ -1374,6 +1374,48 @@ fn a_malformed_request_is_refused_and_no_app_sees_it() {
 }
 
 #[test]
+fn a_refused_head_request_gets_no_body_as_soon_as_its_method_has_come() {
+    assert_snapshot!(conversation("malformed HEAD requests", 58, 20, |world| {
+        start(world, |_| ok("hello"));
+        let long = format!("HEAD /{} HTTP/1.1\r\n", "a".repeat(limits::REQUEST_LINE_BYTES_MAX));
+        let large = format!("HEAD / HTTP/1.1\r\nA: {}\r\n\r\n", "b".repeat(limits::HEAD_BYTES_MAX));
+        let of = |fields: &str| format!("HEAD / HTTP/1.1\r\nHost: example.org\r\n{fields}\r\n");
+        let refused = [
+            (400, "HEAD \0".to_owned()),
+            (400, "\r\nHEAD / HTTP/1.1\r\n\r\n".to_owned()),
+            (400, of("Content-Length: +1\r\n")),
+            (408, "HEAD ".to_owned()),
+            (414, long),
+            (417, of("Expect: more\r\n")),
+            (431, large),
+            (501, of("Transfer-Encoding: gzip, chunked\r\n")),
+            (505, "HEAD / HTTP/2.0\r\n".to_owned()),
+            // After the head, and so by a method that is known.
+            (400, of("Transfer-Encoding: chunked\r\n") + "x"),
+        ];
+        for (status, request) in refused {
+            let visitor = ask(world, request);
+            world.run_ms(if status == 408 { 10_100 } else { 100 });
+            let got = got(world, visitor);
+            assert_eq!((got.status, &*got.body), (status, &b""[..]), "{}", got.head);
+            assert!(
+                got.head.contains("\r\nContent-Length: "),
+                "the length of what a GET would get: {}",
+                got.head
+            );
+            world.send_end(visitor);
+        }
+        for request in ["HEAD", "HEAD\0", "head / HTTP/1.1\r\n\r\n", "HEADS / HTTP/1.1\r\n\r\n"] {
+            let visitor = ask(world, request);
+            world.run_ms(10_100);
+            assert_ne!(got(world, visitor).body, b"", "{request:?} is another method, or may become one");
+            world.send_end(visitor);
+        }
+        assert_eq!(world.requests("target-1").len(), 0);
+    }));
+}
+
+#[test]
 fn a_body_that_breaks_the_rules_half_way_is_refused() {
     assert_snapshot!(conversation("a malformed chunk", 43, 20, |world| {
         start(world, |_| [vec![Act::AwaitBody], ok("hello")].concat());

@@ -183,7 +183,9 @@ impl Visitor {
         self.hub.figures.refusals.fetch_add(1, Ordering::Relaxed);
         let id = self.hub.seeds.number();
         cx.fx.events.push(Event::BadRequest { id, from: self.from, rule: violation });
-        Answer::from_violation(violation, id).write(cx.now.unix, io.output.tail());
+        let request = io.input.unread();
+        let head = request.strip_prefix(b"\r\n").unwrap_or(request).starts_with(b"HEAD ");
+        Answer { head, ..Answer::from_violation(violation, id) }.write(cx.now.unix, io.output.tail());
         self.end_with(End::Linger);
         Head::Waits
     }
