@@ -50,6 +50,16 @@ fn chunked(input: &[u8]) -> Decoded {
 }
 
 #[test]
+fn trailers_from_a_link_go_out_without_what_has_no_business_there() {
+    let hostile =
+        b"X-Sum: 1\r\nContent-Length: 5\r\nTransfer_Encoding: chunked\r\nSet-Cookie: a=b\r\nHost: evil\r\n\
+        Authorization: x\r\nX_Original_Host: evil\r\nDigest: y\r\n";
+    let mut out = Vec::new();
+    Encoder::new(Framing::Chunked).finish(hostile, &mut out).unwrap();
+    assert_eq!(out, b"0\r\nX-Sum: 1\r\nDigest: y\r\n\r\n");
+}
+
+#[test]
 fn every_row_about_chunks_is_refused_as_the_table_says() {
     use Violation as V;
     let extension = |bytes| format!("1;{}\r\na", "e".repeat(bytes));

@@ -346,7 +346,8 @@ impl Encoder {
         Ok(())
     }
 
-    /// Ends the body. `trailers` are lines that [`is_valid_trailers`], and go out only with chunks.
+    /// Ends the body. `trailers` are lines that [`is_valid_trailers`], and go out only with chunks; of those that a link
+    /// brought, names that have no business there are left out, whatever its other end should have done.
     ///
     /// # Errors
     /// The body is shorter than its head says.
@@ -355,7 +356,7 @@ impl Encoder {
             Framing::Sized(1..) => return Err(WrongLength),
             Framing::Chunked => {
                 out.extend_from_slice(b"0\r\n");
-                out.extend_from_slice(trailers);
+                put_allowed_trailers(trailers, out);
                 out.extend_from_slice(b"\r\n");
             }
             Framing::Empty | Framing::Sized(0) | Framing::UntilClose => {}
@@ -380,7 +381,7 @@ const TRAILERS: Bounds =
 
 /// Names that are dropped from trailers, since they frame, route, authenticate, say who asks, or steer what was
 /// processed before they come.
-const NO_TRAILERS: [&str; 37] = [
+const NO_TRAILERS: [&str; 39] = [
     "age",
     "authorization",
     "cache-control",
@@ -406,6 +407,7 @@ const NO_TRAILERS: [&str; 37] = [
     "location",
     "max-forwards",
     "pragma",
+    "proxy",
     "range",
     "retry-after",
     "set-cookie",
@@ -417,6 +419,7 @@ const NO_TRAILERS: [&str; 37] = [
     "vary",
     "via",
     "www-authenticate",
+    "x-original-host",
     "x-real-ip",
 ];
 /// The same for all names that begin so.
@@ -466,14 +469,28 @@ fn copy(rest: &[u8], left: u64, room: usize, out: &mut Vec<u8>) -> usize {
 /// Trailers as a link carries them, from the lines that came and their blank line.
 fn carried_trailers(lines: &[u8]) -> Result<Vec<u8>, Violation> {
     let mut text = Vec::with_capacity(lines.len());
-    for field in parse_fields(lines)?.iter().filter(|field| !is_forbidden_trailer(field.name)) {
-        text.extend_from_slice(field.name);
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(field.value);
-        text.extend_from_slice(b"\r\n");
-    }
+    put_trailers(&parse_fields(lines)?, &mut text);
     // Each line may have grown by a space.
     if text.len() <= limits::TRAILER_BYTES_MAX { Ok(text) } else { Err(Violation::Trailers) }
+}
+
+/// Trailers as they go out, from the lines of a link.
+fn put_allowed_trailers(lines: &[u8], out: &mut Vec<u8>) {
+    if lines.is_empty() {
+        return;
+    }
+    // Whoever took them from the link has checked them; what cannot be read goes nowhere.
+    if let Ok(fields) = parse_fields(&[lines, b"\r\n"].concat()) {
+        put_trailers(&fields, out);
+    }
+}
+
+fn put_trailers(fields: &[Field<'_>], out: &mut Vec<u8>) {
+    for field in fields.iter().filter(|field| !is_forbidden_trailer(field.name)) {
+        for part in [field.name, b": ", field.value, b"\r\n"] {
+            out.extend_from_slice(part);
+        }
+    }
 }
 
 /// `_` counts as `-`: applications behind CGI's rules cannot tell them apart.
@@ -567,7 +584,7 @@ mod tests {
         {
             assert!(is_forbidden_trailer(name.as_bytes()), "{name}");
         }
-        for name in ["Grpc-Status", "Digest", "Server-Timing", "X-Forwarded", "Proxy"] {
+        for name in ["Grpc-Status", "Digest", "Server-Timing", "X-Forwarded", "Proxied"] {
             assert!(!is_forbidden_trailer(name.as_bytes()), "{name}");
         }
     }
