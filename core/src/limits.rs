@@ -201,3 +201,6 @@ pub const PIN_CHARS_GOOD: usize = 10;
 /// Connections of a gateway at once, visitors and links together: some 20 KiB each when busy and 1 KiB when idle. From
 /// fifteen sixteenths of it on, or of what a runtime allows, each newcomer sheds the visitors that have been idle longest.
 pub const CONNECTIONS_MAX: u32 = 16_384;
+/// Descriptors that no connection gets: what waits for readiness, signals and names to be resolved, and the one with which
+/// a connection beyond the limit is accepted to be closed.
+pub const DESCRIPTORS_SPARE: usize = 16;

@@ -41,8 +41,8 @@ impl Accepting {
             for _ in 0..BURST {
                 match self.listener.accept() {
                     Ok((stream, from)) => {
-                        if stream.set_nonblocking(true).is_ok() {
-                            self.world.welcome(stream.into(), from);
+                        if stream.set_nonblocking(true).is_ok() && self.world.welcome(stream.into(), from) {
+                            break;
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

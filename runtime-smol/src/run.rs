@@ -18,7 +18,7 @@ use crate::tasks::Tasks;
 /// # Errors
 /// If the system does not let it begin: no descriptors, no signals, no thread that waits for them.
 pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let executor = Arc::new(Executor::new());
     let driver = Driver::new()?;
     let reactor = Arc::clone(driver.reactor());
@@ -29,7 +29,7 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     let clock = Clock::start();
     let tasks = || Tasks { clock, reactor: Arc::clone(&reactor), executor: Arc::downgrade(&executor) };
     let accept = |listener, world| Ok(executor.spawn(Accepting::new(listener, world, &reactor)?.run()));
-    let mut run = Run::start(services, &options, tasks, accept)?;
+    let mut run = Run::start(services, &options, descriptors, tasks, accept)?;
     Ok(driver.block_on(&executor, async {
         loop {
             match run.next(clock.now().mono) {

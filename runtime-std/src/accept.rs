@@ -55,7 +55,11 @@ impl Door {
     fn accept(&self, world: &World) {
         while !self.closed.load(Ordering::Acquire) {
             match self.listener.accept() {
-                Ok((stream, from)) => world.welcome(stream.into(), from),
+                Ok((stream, from)) => {
+                    if world.welcome(stream.into(), from) {
+                        thread::yield_now();
+                    }
+                }
                 Err(error) if next_may_be_well(&error) => {}
                 // Closing unparks, also before this begins.
                 Err(_) => thread::park_timeout(ACCEPT_PAUSE),

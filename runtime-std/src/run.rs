@@ -17,7 +17,7 @@ use crate::watch::Watching;
 /// # Errors
 /// If the system does not let it begin: no descriptors, no threads, no signals.
 pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     // Whatever is rung while this thread does not wait stays rung, and waking it for nothing is harmless.
     let waiting = thread::current();
     options.stop.on_ring(move || waiting.unpark());
@@ -26,7 +26,7 @@ pub fn run(services: Vec<Service>, options: Options) -> io::Result<Stopped> {
     let clock = Clock::start();
     let watching = Watching::start()?;
     let threads = || Threads::new(clock, Arc::clone(&watching.watch));
-    let mut run = Run::start(services, &options, threads, Accepting::start)?;
+    let mut run = Run::start(services, &options, descriptors, threads, Accepting::start)?;
     loop {
         match run.next(clock.now().mono) {
             Next::Close(accepting) => drop(accepting),

@@ -77,6 +77,16 @@ fn requests_take_turns_and_a_killed_connector_costs_none() {
 }
 
 #[test]
+fn a_connector_gets_in_among_more_idle_visitors_than_there_are_descriptors() {
+    let server = Server::with_descriptors(256);
+    let idle: Vec<_> = (0..316).map(|_| TcpStream::connect(server.address).unwrap()).collect();
+    let apps = Apps::start(1);
+    let _clients = apps.join(&server);
+    assert_eq!(who(&server, 1), ["0"]);
+    drop(idle);
+}
+
+#[test]
 fn a_connector_that_is_told_to_stop_finishes_what_is_open() {
     let server = Server::start();
     let apps = Apps::start(2);

@@ -35,7 +35,21 @@ impl Server {
 
     pub(crate) fn at(address: SocketAddr, more: &str) -> Self {
         let line = format!("server --bind {} --port {} {more}", address.ip(), address.port());
-        let process = Process::start("server", &mut command(&line));
+        Self::of(&mut command(&line))
+    }
+
+    /// One that may have so many descriptors.
+    pub(crate) fn with_descriptors(count: u32) -> Self {
+        let gesher = command("server --bind 127.0.0.1 --port 0");
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(format!("ulimit -n {count} && exec \"$0\" \"$@\""));
+        shell.arg(gesher.get_program()).args(gesher.get_args()).env_clear();
+        shell.envs(gesher.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        Self::of(&mut shell)
+    }
+
+    fn of(command: &mut Command) -> Self {
+        let process = Process::start("server", command);
         let pin = after(&process.line("PIN: "), "PIN: ");
         let address = after(&process.line("gesher client"), "--gateway http://").parse().unwrap();
         Self { process, address, pin }

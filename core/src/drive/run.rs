@@ -33,7 +33,7 @@ pub struct Options {
     /// What else asks to stop.
     pub stop: StopHandle,
     /// How many connections each process may have at once, whoever opened them: what is accepted beyond is closed at
-    /// once, what is dialled fails. None means what the runtime is good for.
+    /// once, what is dialled fails. None means what the runtime is good for. There are never more than descriptors allow.
     pub connections_max: Option<usize>,
 }
 
@@ -79,19 +79,24 @@ pub enum Next<A> {
 }
 
 impl<C: Carrier, A> Run<C, A> {
-    /// Starts `services`, each with a carrier of its own; `accept` accepts from a listener from then on.
+    /// Starts `services`, each with a carrier of its own; `accept` accepts from a listener from then on. `descriptors` is
+    /// how many this process can still open, none if without a limit; the services share them.
     ///
     /// # Errors
     /// Those of `accept`.
     pub fn start<L>(
         services: Vec<Service<L>>,
         options: &Options,
+        descriptors: Option<usize>,
         carrier: impl Fn() -> C,
         accept: impl Fn(L, Arc<World<C>>) -> io::Result<A>,
     ) -> io::Result<Self> {
         let (worlds, accepting, stop) = (Vec::new(), Vec::new(), options.stop.clone());
         let mut run = Self { worlds, accepting, drain: options.drain, stop, until: None, ended: false };
-        let connections_max = options.connections_max.unwrap_or(C::CONNECTIONS_MAX);
+        let per_service =
+            |free: usize| free.saturating_sub(limits::DESCRIPTORS_SPARE) / services.len().max(1);
+        let descriptors = descriptors.map_or(usize::MAX, per_service).max(1);
+        let connections_max = options.connections_max.unwrap_or(C::CONNECTIONS_MAX).min(descriptors);
         for Service { process, listeners, on_event } in services {
             let world = World::new(process, on_event, carrier(), connections_max, run.stop.clone());
             run.worlds.push(Arc::clone(&world));
@@ -199,7 +204,7 @@ mod tests {
     fn a_process_hears_that_it_drains_once_nothing_more_is_accepted_for_it() {
         let (process, cut, options) = (Nowhere::default(), Nowhere::default(), Options::default());
         let accept = |listener, _| Ok(listener);
-        let mut run = Run::start(service(&process), &options, || cut.clone(), accept).unwrap();
+        let mut run = Run::start(service(&process), &options, None, || cut.clone(), accept).unwrap();
         let now = Instant::default();
         assert!(matches!(run.next(now), Next::Wait(None)));
         options.stop.stop();
@@ -214,13 +219,32 @@ mod tests {
     }
 
     #[test]
+    fn there_are_as_many_connections_as_its_number_and_descriptors_allow_together() {
+        let process = Nowhere::default();
+        let connections = |max: usize, free: Option<usize>, services: usize| {
+            let services = (0..services).flat_map(|_| service(&process)).collect();
+            let options = Options { connections_max: Some(max), ..Options::default() };
+            let run = Run::start(services, &options, free, Nowhere::default, |listener, _| Ok(listener));
+            run.unwrap().worlds[0].connections_max
+        };
+        let spare = limits::DESCRIPTORS_SPARE;
+        assert_eq!(connections(1000, None, 1), 1000);
+        assert_eq!(connections(1000, Some(spare + 1000), 1), 1000);
+        assert_eq!(connections(1000, Some(spare + 240), 1), 240);
+        assert_eq!(connections(1000, Some(spare + 240), 3), 80, "they share them");
+        for free in [0, spare, spare + 1] {
+            assert_eq!(connections(1000, Some(free), 1), 1, "it tries");
+        }
+    }
+
+    #[test]
     fn a_run_that_cannot_begin_ends_what_did() {
         let (process, cut) = (Nowhere::default(), Nowhere::default());
         let accept = |listener, _| match listener {
             "front" => Ok(()),
             _ => Err(io::ErrorKind::OutOfMemory.into()),
         };
-        let run = Run::start(service(&process), &Options::default(), || cut.clone(), accept);
+        let run = Run::start(service(&process), &Options::default(), None, || cut.clone(), accept);
         assert_eq!(run.err().map(|error| error.kind()), Some(io::ErrorKind::OutOfMemory));
         assert!(cut.noted());
     }

@@ -50,7 +50,7 @@ pub struct World<C: Carrier> {
     process: Arc<dyn Process>,
     on_event: Arc<dyn Fn(Event) + Send + Sync>,
     carrier: C,
-    connections_max: usize,
+    pub(super) connections_max: usize,
     flags: Flags<C::Flag>,
     /// Connections that have a socket.
     connected: AtomicUsize,
@@ -92,14 +92,16 @@ impl<C: Carrier> World<C> {
     }
 
     /// Takes in a connection that was accepted, if there is room and the process wants it; else closes it. Where room
-    /// runs out the process is asked to make some ([`Process::make_room`]).
-    pub fn welcome(&self, socket: C::Socket, from: SocketAddr) {
+    /// runs out the process is asked to make some ([`Process::make_room`]), and this says so: those who make it have to
+    /// run before the next one comes.
+    pub fn welcome(&self, socket: C::Socket, from: SocketAddr) -> bool {
         // From the last sixteenth on: who comes now, or next, may be a connector.
-        if self.flags.count() >= self.connections_max - self.connections_max.div_ceil(16) {
+        let crowded = self.flags.count() >= self.connections_max - self.connections_max.div_ceil(16);
+        if crowded {
             self.tell(|process, cx| process.make_room(cx));
         }
         if self.is_full() {
-            return;
+            return crowded;
         }
         // A dual-stack listener shows IPv4 peers as IPv6 ones; who limits by address must not see two.
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
@@ -108,6 +110,7 @@ impl<C: Carrier> World<C> {
         if let Ok(Some(machine)) = catch_unwind(AssertUnwindSafe(|| process.accept(from))) {
             self.carry(machine, Start::Accepted(socket));
         }
+        crowded
     }
 
     /// Tells the process to start nothing new; once.

@@ -1,5 +1,6 @@
 //! What else a process needs of its system: random bytes, descriptors, threads.
 
+use std::fs;
 use std::io;
 use std::thread::{self, JoinHandle};
 
@@ -26,14 +27,17 @@ pub fn seed() -> io::Result<[u8; 32]> {
     Ok(seed)
 }
 
-/// Raises the limit of open descriptors as far as the system allows (RLIMIT_NOFILE to its hard limit).
-///
-/// A system that refuses leaves it where it is: then connections are accepted as far as descriptors go.
-pub fn raise_descriptor_limit() {
+/// Raises the limit of open descriptors as far as the system allows (RLIMIT_NOFILE to its hard limit), and says how many
+/// more this process can open then; none if there is no limit. A system that refuses leaves the limit where it is.
+pub fn raise_descriptor_limit() -> Option<usize> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     if current != maximum {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
+    let limit = usize::try_from(getrlimit(Resource::Nofile).current?).ok()?;
+    // Not every system shows them; most processes have fewer than the spare ones (`limits::DESCRIPTORS_SPARE`).
+    let open = fs::read_dir("/dev/fd").map_or(0, Iterator::count);
+    Some(limit.saturating_sub(open))
 }
 
 #[cfg(test)]
@@ -47,8 +51,10 @@ mod tests {
 
     #[test]
     fn the_descriptor_limit_is_raised_to_its_maximum() {
-        raise_descriptor_limit();
+        let free = raise_descriptor_limit();
         let limit = getrlimit(Resource::Nofile);
         assert_eq!(limit.current, limit.maximum);
+        // Three at least are open.
+        assert!(free < limit.current.map(|limit| limit as usize - 2), "{free:?} of {:?}", limit.current);
     }
 }
