@@ -119,6 +119,18 @@ fn no_link(why: Disconnect, gateway: &str) -> (String, Cow<'static, str>) {
             let (what, todo) = refusal_words(refusal);
             (format!("the gateway at {gateway} refused: {what}"), todo)
         }
+        Disconnect::GatewayClock => (
+            format!("the clock of the gateway at {gateway} looks wrong: it shows a time before 2025"),
+            "set it; nothing is signed for such a time",
+        ),
+        Disconnect::ClocksApart { behind_hours } => {
+            let side = if behind_hours < 0 { "ahead of" } else { "behind" };
+            let hours = behind_hours.unsigned_abs();
+            (
+                format!("this clock is {hours} hours {side} that of the gateway at {gateway}"),
+                "set the one that is wrong; nothing is signed for a time more than 24 hours from this clock's",
+            )
+        }
         Disconnect::NotGateway(status @ (502..=504)) => {
             (format!("a proxy at {gateway} answered {status}"), "is `gesher server` running behind it?")
         }

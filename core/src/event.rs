@@ -84,7 +84,7 @@ pub enum Event {
         /// Why.
         refusal: Refusal,
     },
-    /// This machine's clock differs from the gateway's; joining goes on with the gateway's time.
+    /// This machine's clock differs from the gateway's, which has proved itself; joining goes on with its time.
     ClockOff {
         /// By how many seconds this clock is behind (negative: ahead).
         behind_secs: i64,
@@ -190,6 +190,14 @@ pub enum Disconnect {
     NoAnswer,
     /// It refused.
     Refused(Refusal),
+    /// It refused for the clock, and its own says a time before [`crate::limits::CLOCK_EARLIEST`].
+    GatewayClock,
+    /// It refused for the clock, and the two differ by more than [`crate::limits::CLOCK_TAUGHT_SECS_MAX`]: one of them
+    /// is wrong.
+    ClocksApart {
+        /// By how many hours this clock is behind (negative: ahead).
+        behind_hours: i64,
+    },
     /// What answered is no gateway: the status of its answer.
     NotGateway(u16),
     /// What answered does not even speak HTTP.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::time::UnixSecs;
+
 // ---- HTTP (docs/http.md) -------------------------------------------------------------------------------------------
 
 /// A request line; nginx and Apache take 8 KiB, and URLs that carry state are longer.
@@ -62,6 +64,12 @@ pub const TARGETS_MAX: u32 = 4096;
 
 /// How far a join's time may be from the gateway's clock.
 pub const CLOCK_SKEW_SECS_MAX: u64 = 30;
+/// 2025-01-01T00:00:00Z: there was no Gesher before, so that a clock that says less is wrong. A small machine without a
+/// clock of its own starts there, and takes the gateway's time whatever that is.
+pub const CLOCK_EARLIEST: UnixSecs = UnixSecs(1_735_689_600);
+/// A clock that says more takes the gateway's time only if the two differ by no more than this: what somebody in between
+/// makes a connector sign for another time is good until then.
+pub const CLOCK_TAUGHT_SECS_MAX: u64 = 24 * 60 * 60;
 /// Signatures remembered at once; at one every 60 s from each of 1,000 connectors that is a thousand spare.
 pub const REPLAY_ENTRIES_MAX: usize = 65_536;
 /// Wrong proofs from one address …

@@ -251,6 +251,8 @@ fn disconnect(why: Disconnect) -> String {
         Disconnect::Dial(fault) => fault.to_string(),
         Disconnect::NoAnswer => "no answer".into(),
         Disconnect::Refused(refusal) => format!("refused: {}", refusal.as_str()),
+        Disconnect::GatewayClock => "the gateway's clock looks wrong".into(),
+        Disconnect::ClocksApart { behind_hours } => format!("{behind_hours} h behind the gateway"),
         Disconnect::NotGateway(status) => format!("not a gateway: {status}"),
         Disconnect::NotHttp => "not HTTP".into(),
         Disconnect::Full => "the gateway is full".into(),

@@ -29,6 +29,9 @@ pub(crate) struct ConnectorLink {
     hub: Arc<ConnectorHub>,
     port: PortId,
     epoch: u64,
+    /// How far ahead of this machine's clock the join is signed, if the last refusal taught that: for this link alone,
+    /// until the gateway has proved itself.
+    taught_secs: Option<i64>,
     stage: Stage,
     notices: Vec<Notice>,
     /// The gateway's HELLO came.
@@ -57,12 +60,13 @@ enum Stage {
 
 impl ConnectorLink {
     /// A link that is about to be dialled.
-    pub(crate) fn new(hub: Arc<ConnectorHub>, now: Instant) -> Self {
+    pub(crate) fn new(hub: Arc<ConnectorHub>, taught_secs: Option<i64>, now: Instant) -> Self {
         let mut timers = Timers::default();
         timers.set(Why::Hello, now + limits::JOIN_TIME * 2);
         Self {
             port: hub.ports.open(),
             epoch: hub.next_epoch(),
+            taught_secs,
             hub,
             stage: Stage::Dialled(timers),
             notices: Vec::new(),
@@ -74,9 +78,10 @@ impl ConnectorLink {
 
     fn send_join(&mut self, timers: Timers, now: Now, io: &mut Io) {
         let config = &self.hub.config;
+        let offset_secs = self.taught_secs.unwrap_or(self.hub.clock_offset_secs());
         let (attempt, request) = JoinAttempt::new(
             &config.keys,
-            self.hub.gateway_time(now.unix),
+            UnixSecs(now.unix.0.saturating_add_signed(offset_secs)),
             &config.gateway.authority,
             &config.gateway.prefix,
             &mut self.hub.seeds.secret_child(),
@@ -225,7 +230,15 @@ impl Machine for ConnectorLink {
         }
         match self.read_answer(cx, io) {
             None => {}
-            Some(Ok(keys)) => self.begin_link(&keys, cx.now),
+            Some(Ok(keys)) => {
+                if let Some(offset_secs) = self.taught_secs.take() {
+                    self.hub.keep_offset(offset_secs);
+                    if offset_secs.unsigned_abs() > limits::CLOCK_SKEW_SECS_MAX {
+                        cx.fx.events.push(Event::ClockOff { behind_secs: offset_secs });
+                    }
+                }
+                self.begin_link(&keys, cx.now);
+            }
             Some(Err(end)) => {
                 self.end = Some(end);
                 self.stage = Stage::Over;

@@ -13,7 +13,6 @@ use super::targets::IdleTargets;
 use crate::config::ConnectorConfig;
 use crate::connector::{Report, Supervisor};
 use crate::machine::{Cx, Effects, Machine, PortId, Process};
-use crate::time::UnixSecs;
 
 /// The hub of a connector's process: hands out the supervisor, which dials everything else.
 pub struct ConnectorHub {
@@ -27,7 +26,7 @@ pub struct ConnectorHub {
     /// Names this process to the gateway, so that a new link replaces its own ghost; nobody else learns it.
     pub(crate) instance: [u8; 16],
     epoch: AtomicU64,
-    /// What is to be added to this machine's clock to get the gateway's, in seconds.
+    /// What is to be added to this machine's clock to get the gateway's, in seconds; only what a gateway has proved.
     clock_offset_secs: AtomicI64,
     supervisor: PortId,
     reports: Mutex<Vec<Report>>,
@@ -95,16 +94,14 @@ impl ConnectorHub {
         self.epoch.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// The gateway's time, as far as it is known.
-    pub(crate) fn gateway_time(&self, now: UnixSecs) -> UnixSecs {
-        UnixSecs(now.0.saturating_add_signed(self.clock_offset_secs.load(Ordering::Relaxed)))
+    /// What is to be added to this machine's clock to get the gateway's, in seconds, as far as it is known.
+    pub(crate) fn clock_offset_secs(&self) -> i64 {
+        self.clock_offset_secs.load(Ordering::Relaxed)
     }
 
-    /// The gateway's clock says `theirs` when this machine's says `ours`. Returns how far ours is behind.
-    pub(crate) fn learn_time(&self, ours: UnixSecs, theirs: UnixSecs) -> i64 {
-        let behind = i64::try_from(i128::from(theirs.0) - i128::from(ours.0)).unwrap_or(0);
-        self.clock_offset_secs.store(behind, Ordering::Relaxed);
-        behind
+    /// The gateway took a join that was signed so many seconds ahead of this machine's clock, and proved itself.
+    pub(crate) fn keep_offset(&self, secs: i64) {
+        self.clock_offset_secs.store(secs, Ordering::Relaxed);
     }
 
     /// Whether nothing is held any more: no connection to the app and no memory. For checks.

@@ -484,9 +484,9 @@ fn is_seal_list(seals: &[u8]) -> bool {
         && seals.split(|byte| *byte == b',').all(|name| !name.is_empty() && name.iter().all(is_name_byte))
 }
 
-/// Decimal digits without a leading zero.
+/// Decimal digits without a leading zero; a clock that begins in 1970 says 0.
 fn parse_seconds(digits: &[u8]) -> Option<UnixSecs> {
-    if digits.first() == Some(&b'0') {
+    if digits.first() == Some(&b'0') && digits != b"0" {
         return None;
     }
     parse_decimal(digits).map(UnixSecs)
@@ -940,8 +940,10 @@ mod tests {
             let join = gateway.join(keys(), at(signed_at));
             assert_eq!(gateway.says(HOME, at(100), &join), says, "{signed_at}");
         }
-        let odd = odd_join("1", "fernet", &"A".repeat(43));
-        assert_eq!(Gateway::new().says(HOME, at(0), &odd), "clock");
+        for seconds in ["0", "1", "18446744073709551615"] {
+            let odd = odd_join(seconds, "fernet", &"A".repeat(43));
+            assert_eq!(Gateway::new().says(HOME, at(0), &odd), "clock", "{seconds}");
+        }
         let mut gateway = Gateway::new();
         let stranger = gateway.join(&wrong_secret(), at(31));
         assert_eq!(gateway.says(HOME, at(0), &stranger), "secret", "which does not tell the time");

@@ -161,6 +161,11 @@ impl World {
         }
     }
 
+    /// How many seconds the civil clock of a process is ahead.
+    pub(crate) fn skew_secs(&self, name: &str) -> i64 {
+        self.processes[self.process(name)].outside.skew_secs.load(Ordering::Relaxed)
+    }
+
     /// Sets the civil clock of a process so many seconds ahead.
     pub fn set_skew(&mut self, name: &str, skew_secs: i64) {
         self.note_trouble(&format!("the clock of {name} is {skew_secs} s ahead"));

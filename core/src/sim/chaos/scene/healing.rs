@@ -7,6 +7,10 @@ use crate::sim::chaos::ask::Ask;
 /// How long everything gets to heal: a connector that was refused tries again after 60 s, an app has 60 s to answer.
 const HEALING_MS: u64 = 180_000;
 
+/// A connector whose clock is off by more than a day, give or take what the gateway's is off, takes no time from the
+/// gateway: somebody has to set it.
+const CLOCK_HEALS_SECS: i64 = 82_800;
+
 impl Scene {
     /// Everything heals, everyone is served, and nobody holds anything in the end.
     pub(super) fn heal(&mut self) {
@@ -18,6 +22,10 @@ impl Scene {
             }
             if !self.slots[slot].alive {
                 self.start_connector(slot);
+            }
+            let connector = &self.slots[slot].connector;
+            if self.world.skew_secs(connector).abs() > CLOCK_HEALS_SECS {
+                self.world.set_skew(connector, 0);
             }
             self.world.set_app_up(&self.slots[slot].app, true);
         }

@@ -242,7 +242,7 @@ impl Scene {
             Move::ClockStep => {
                 if let Some(slot) = self.slot(|slot| slot.alive) {
                     self.trouble("a clock steps");
-                    let secs = self.dice.pick(&[-100_000, -31, -5, 0, 5, 31, 100_000]);
+                    let secs = self.dice.pick(&[-100_000, -80_000, -31, -5, 0, 5, 31, 80_000, 100_000]);
                     self.world.set_skew(&self.slots[slot].connector, secs);
                 }
             }
