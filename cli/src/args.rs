@@ -131,7 +131,8 @@ pub(crate) struct ClientArgs {
     /// The name under which the gateway lists this connector [default: this machine's name]
     #[arg(long, value_name = "TEXT", env = "GESHER_NAME")]
     pub(crate) name: Option<String>,
-    /// The Host that the app sees: preserve (the visitor's), rewrite (the target's), or a value
+    /// What the app is told that it is called: preserve (the visitor's name), rewrite (the target's; the visitor's stays in
+    /// X-Forwarded-Host where nothing contradicts it), rewrite-all (the target's alone), or a value
     /// [default: rewrite if the target is this machine, else preserve]
     #[arg(long, value_name = "RULE", env = "GESHER_HOST_HEADER")]
     pub(crate) host_header: Option<String>,

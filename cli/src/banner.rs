@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 
 use gesher_core::config::{GatewayUrl, TargetUrl};
+use gesher_core::http1::hop::HostRule;
 
 /// The gateway's: never the secret. Programs read the PIN from the line `PIN: ABC123`.
 pub(crate) fn server(pin: &str, listening: &[SocketAddr], everywhere: bool) -> String {
@@ -27,10 +28,18 @@ pub(crate) fn server(pin: &str, listening: &[SocketAddr], everywhere: bool) -> S
     text
 }
 
-/// The connector's.
-pub(crate) fn client(gateway: &GatewayUrl, target: &TargetUrl) -> String {
+/// The connector's, with what the app is told that it is called, and what else it could be.
+pub(crate) fn client(gateway: &GatewayUrl, target: &TargetUrl, rule: &HostRule) -> String {
+    let own = target.authority();
+    let preserve = "--host-header preserve: the visitor's name";
+    let told = match rule {
+        HostRule::Preserve => format!("told the visitor's name; --host-header rewrite: {own}"),
+        HostRule::Rewrite => format!("told that it is {own}; {preserve}"),
+        HostRule::RewriteAll => format!("told that it is {own} and nothing else; {preserve}"),
+        HostRule::Fixed(name) => format!("told that it is {name}; {preserve}"),
+    };
     format!(
-        "Gesher connector\n  Gateway: {gateway}\n  App: {target}\n\n\
+        "Gesher connector\n  Gateway: {gateway}\n  App: {target} ({told})\n\n\
          Ctrl-C lets what is open finish; a second one ends at once.\n"
     )
 }
@@ -54,6 +63,38 @@ mod tests {
         let text = server("ABC123", &addresses(&["0.0.0.0:8000"]), true);
         let after = text.split_once("PIN").unwrap().1;
         assert!(after.starts_with(": ABC123\n"), "{text}");
+    }
+
+    #[test]
+    fn a_connector_says_what_the_app_is_told_that_it_is_called() {
+        let gateway = GatewayUrl::parse("http://gateway:8000").unwrap();
+        for (target, rule, line) in [
+            (
+                "4873",
+                "rewrite",
+                "App: http://localhost:4873 (told that it is localhost:4873; --host-header preserve: the visitor's name)",
+            ),
+            (
+                "4873",
+                "rewrite-all",
+                "App: http://localhost:4873 (told that it is localhost:4873 and nothing else; --host-header preserve: the \
+                 visitor's name)",
+            ),
+            (
+                "unix:/run/app.sock",
+                "preserve",
+                "App: unix:/run/app.sock (told the visitor's name; --host-header rewrite: localhost)",
+            ),
+            (
+                "4873",
+                "shop.example",
+                "App: http://localhost:4873 (told that it is shop.example; --host-header preserve: the visitor's name)",
+            ),
+        ] {
+            let (target, rule) = (TargetUrl::parse(target).unwrap(), HostRule::parse(rule).unwrap());
+            let text = client(&gateway, &target, &rule);
+            assert!(text.contains(&format!("\n  {line}\n")), "{text}");
+        }
     }
 
     #[test]

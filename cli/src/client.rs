@@ -26,7 +26,11 @@ pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
     for warning in &settings.warnings {
         log.warning(warning);
     }
-    banner::print(&banner::client(&settings.gateway, &settings.target));
+    banner::print(&banner::client(
+        &settings.gateway,
+        &settings.target,
+        settings.config.effective_host_rule(),
+    ));
 
     let refused: Arc<OnceLock<Refusal>> = Arc::default();
     #[cfg(feature = "capture")]

@@ -173,7 +173,7 @@ fn address(typed: &str) -> Result<IpAddr, Failure> {
 fn host_rule(typed: &str) -> Result<HostRule, Failure> {
     HostRule::parse(typed).ok_or_else(|| {
         Failure::usage(format_args!(
-            "--host-header '{}': not a host: write preserve, rewrite, or HOST[:PORT]",
+            "--host-header '{}': not a host: write preserve, rewrite, rewrite-all, or HOST[:PORT]",
             typed.escape_debug()
         ))
     })

@@ -212,11 +212,16 @@ impl ConnectorConfig {
         MemoryBound { pool_bytes: self.memory_bytes, connections: limits::TARGETS_MAX as usize, links: 1 }
     }
 
-    /// What the Host field of requests to the app says.
+    /// What the app is told that it is called.
     #[must_use]
     pub fn host_rule(mut self, rule: HostRule) -> Self {
         self.host_rule = rule;
         self
+    }
+
+    /// The rule in force.
+    pub fn effective_host_rule(&self) -> &HostRule {
+        &self.host_rule
     }
 
     /// The name by which people know this connector: control characters are dropped, and what is over 64 bytes.
@@ -338,6 +343,11 @@ impl TargetUrl {
     /// Where to dial.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// The name that the app is told with `--host-header rewrite`: host and port.
+    pub fn authority(&self) -> &str {
+        &self.authority
     }
 
     fn is_loopback(&self) -> bool {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use gesher_core::http1::Violation;
 use gesher_core::http1::body::{BodyKind, Framing, request_framing, response_framing};
-use gesher_core::http1::head::{Version, parse_request, parse_response};
+use gesher_core::http1::head::{Version, list_has, parse_request, parse_response};
 use gesher_core::http1::hop::*;
 use gesher_core::limits;
 use gesher_core::time::UnixSecs;
@@ -187,6 +187,8 @@ fn what_strangers_say_in_forwarding_fields_is_dropped() {
         "X_Real-IP: 127.0.0.1",
         "True-Client-IP: 127.0.0.1",
         "CF-Connecting-IP: 127.0.0.1",
+        "X-Original-Host: b",
+        "x_original_host: b",
         "X-Forward: kept",
         "Via: 1.0 fred",
     ];
@@ -203,6 +205,7 @@ fn what_trusted_proxies_say_in_forwarding_fields_is_believed_and_appended_to() {
         "X-Forwarded-Host: outer",
         "X-Real-IP: 198.51.100.1",
         "X_Real_IP: 203.0.113.1",
+        "X-Original-Host: forged",
         "Forwarded: for=198.51.100.1",
         "X-Forwarded-For: 198.51.100.2, 198.51.100.3",
         "X-Forwarded-For: ",
@@ -360,13 +363,13 @@ fn framing_is_made_anew_from_the_kind() {
         (BodyKind::Unknown, "Transfer-Encoding: chunked\r\n", Framing::Chunked),
     ] {
         let (out, request) = to_target(&asked, kind, &HostRule::Preserve);
-        assert_eq!(out, format!("POST / HTTP/1.1\r\nHost: a\r\nX: y\r\n{ours}\r\n"));
+        assert_eq!(out, format!("POST / HTTP/1.1\r\nHost: a\r\nX: y\r\nX-Original-Host: a\r\n{ours}\r\n"));
         assert_eq!(request.framing, framing);
     }
     let asked = ["GET / HTTP/1.1", "Host: a", "Upgrade: h2c, websocket", "TE: trailers"];
     let (out, request) = to_target(&asked, BodyKind::Upgrade, &HostRule::Preserve);
     let ours = "TE: trailers\r\nConnection: Upgrade, TE\r\nUpgrade: websocket\r\n";
-    assert_eq!(out, format!("GET / HTTP/1.1\r\nHost: a\r\n{ours}\r\n"));
+    assert_eq!(out, format!("GET / HTTP/1.1\r\nHost: a\r\nX-Original-Host: a\r\n{ours}\r\n"));
     assert_eq!((request.framing, request.facts.upgrade), (Framing::Empty, b"websocket".to_vec()));
 }
 
@@ -399,31 +402,45 @@ fn a_hostile_gateway_cannot_smuggle() {
     refused(&format!("{get}Upgrade: h2c\r\n\r\n"), BodyKind::Upgrade);
     let text = format!("{get}Connection: Upgrade\r\nUpgrade: websocket\r\nKeep-Alive: x\r\n\r\n");
     let (out, _) = try_to_target(&text, BodyKind::None, &HostRule::Preserve).unwrap();
-    assert_eq!(out, format!("{get}\r\n"));
+    assert_eq!(out, format!("{get}X-Original-Host: a\r\n\r\n"));
 }
 
 #[test]
 fn host_is_what_the_rule_says_and_the_target_never_decides_where_to_dial() {
     let fixed = HostRule::Fixed("fixed:1".into());
-    for (asked, preserved) in [
-        (&["GET /x HTTP/1.1", "Host: a"][..], "a"),
-        (&["GET http://b/x HTTP/1.1", "Host: a"], "b"),
-        (&["GET /x HTTP/1.0"], TARGET),
+    for (asked, preserved, visitor) in [
+        (&["GET /x HTTP/1.1", "Host: a"][..], "a", Some("a")),
+        (&["GET http://b/x HTTP/1.1", "Host: a"], "b", Some("b")),
+        (&["GET /x HTTP/1.0"], TARGET, None),
     ] {
-        for (rule, host) in
-            [(&HostRule::Preserve, preserved), (&HostRule::Rewrite, TARGET), (&fixed, "fixed:1")]
-        {
+        for (rule, host) in [
+            (&HostRule::Preserve, preserved),
+            (&HostRule::Rewrite, TARGET),
+            (&HostRule::RewriteAll, TARGET),
+            (&fixed, "fixed:1"),
+        ] {
             let (out, _) = to_target(asked, BodyKind::None, rule);
-            assert_eq!(out, format!("GET /x HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+            let original =
+                visitor.map(|visitor| format!("X-Original-Host: {visitor}\r\n")).unwrap_or_default();
+            assert_eq!(out, format!("GET /x HTTP/1.1\r\nHost: {host}\r\n{original}\r\n"));
         }
     }
+}
+
+/// The lines of a request as the app gets it, which a visitor of `host` sent with these fields.
+fn at_app(host: &str, fields: &[&str], https: bool, rule: &HostRule) -> Vec<String> {
+    let host = format!("Host: {host}");
+    let asked = [&["POST /x HTTP/1.1", host.as_str()], fields].concat();
+    let request = try_to_link(&asked, &Arrival { https, ..arrival() }).unwrap();
+    let text = String::from_utf8(request.text).unwrap();
+    lines(try_to_target(&text, request.kind, rule).unwrap().0.as_bytes())
 }
 
 #[test]
 fn with_rewrite_the_page_that_asks_is_the_targets_if_it_was_the_visitors() {
     let source = |host: &str, field: &str| {
         let asked = ["GET / HTTP/1.1", &format!("Host: {host}"), field];
-        lines(to_target(&asked, BodyKind::None, &HostRule::Rewrite).0.as_bytes()).pop().unwrap()
+        lines(to_target(&asked, BodyKind::None, &HostRule::Rewrite).0.as_bytes()).swap_remove(2)
     };
     let ours = "Origin: http://localhost:3000";
     assert_eq!(source("a.example", "Origin: https://a.example"), ours);
@@ -440,8 +457,185 @@ fn with_rewrite_the_page_that_asks_is_the_targets_if_it_was_the_visitors() {
     ] {
         assert_eq!(source("a.example", foreign), foreign);
     }
-    let asked = ["GET / HTTP/1.1", "Host: a", "Origin: http://a"];
-    assert_eq!(to_target(&asked, BodyKind::None, &HostRule::Preserve).0, head(&asked));
+}
+
+#[test]
+fn a_request_whose_origin_was_translated_says_the_targets_name_and_scheme_throughout() {
+    let fields = ["Origin: https://shop.example", "Referer: https://shop.example/cart"];
+    for rule in [HostRule::Rewrite, HostRule::RewriteAll] {
+        assert_eq!(
+            at_app("shop.example", &fields, true, &rule),
+            [
+                "POST /x HTTP/1.1",
+                "Host: localhost:3000",
+                "Origin: http://localhost:3000",
+                "Referer: http://localhost:3000/cart",
+                "X-Forwarded-For: 192.0.2.7",
+                "X-Forwarded-Proto: http",
+                "Forwarded: for=192.0.2.7;proto=http",
+                "Via: 1.1 gesher-1a2b",
+                "X-Original-Host: shop.example",
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_request_that_names_a_resource_of_the_app_says_the_targets_name_throughout() {
+    for (field, translated) in [
+        ("Destination: http://shop.example/b.txt", "Destination: http://localhost:3000/b.txt"),
+        (
+            "If: <http://shop.example/a> (<urn:uuid:1>) </b> ([\"http://shop.example\"])",
+            "If: <http://localhost:3000/a> (<urn:uuid:1>) </b> ([\"http://shop.example\"])",
+        ),
+    ] {
+        let sent = at_app("shop.example", &[field], false, &HostRule::Rewrite);
+        assert!(sent.iter().any(|line| line == translated), "{sent:?}");
+        assert!(!sent.iter().any(|line| line.starts_with("X-Forwarded-Host")), "{sent:?}");
+        assert!(sent.iter().any(|line| line == "Forwarded: for=192.0.2.7;proto=http"), "{sent:?}");
+    }
+}
+
+#[test]
+fn a_request_that_nothing_was_translated_of_keeps_the_visitors_name_and_scheme() {
+    for fields in [
+        &[][..],
+        &["Referer: https://shop.example/"],
+        &["Origin: null"],
+        &["Origin: https://other.example"],
+        &["Origin: https://shop.example.evil"],
+        &["Destination: /b.txt"],
+        &["If: (<urn:uuid:1>)"],
+    ] {
+        let sent = at_app("shop.example", fields, true, &HostRule::Rewrite);
+        for line in [
+            "Host: localhost:3000",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: shop.example",
+            "Forwarded: for=192.0.2.7;host=\"shop.example\";proto=https",
+            "X-Original-Host: shop.example",
+        ] {
+            assert!(sent.iter().any(|sent| sent == line), "{line} for {fields:?}: {sent:?}");
+        }
+    }
+}
+
+#[test]
+fn with_rewrite_all_no_request_says_the_visitors_name_but_as_the_original_one() {
+    let sent = at_app("shop.example", &[], true, &HostRule::RewriteAll);
+    assert!(sent.iter().any(|line| line == "X-Forwarded-Proto: https"), "{sent:?}");
+    assert!(sent.iter().any(|line| line == "Forwarded: for=192.0.2.7;proto=https"), "{sent:?}");
+    let visitors: Vec<_> = sent.iter().filter(|line| line.contains("shop.example")).collect();
+    assert_eq!(visitors, ["X-Original-Host: shop.example"]);
+}
+
+#[test]
+fn with_preserve_and_with_a_value_nothing_is_translated() {
+    let fields = [
+        "Origin: https://shop.example",
+        "Referer: https://shop.example/",
+        "Destination: https://shop.example/",
+        "If: <https://shop.example/> (<urn:x>)",
+    ];
+    for (rule, host) in
+        [(HostRule::Preserve, "Host: shop.example"), (HostRule::Fixed("fixed:1".into()), "Host: fixed:1")]
+    {
+        let sent = at_app("shop.example", &fields, true, &rule);
+        let ours = [
+            "X-Forwarded-For: 192.0.2.7",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: shop.example",
+            "Forwarded: for=192.0.2.7;host=\"shop.example\";proto=https",
+            "Via: 1.1 gesher-1a2b",
+            "X-Original-Host: shop.example",
+        ];
+        assert_eq!(sent, [&["POST /x HTTP/1.1", host], &fields[..], &ours].concat());
+    }
+}
+
+#[test]
+fn whatever_a_hostile_gateway_says_of_names_the_app_hears_one_original_and_no_contradiction() {
+    let asked = [
+        "POST / HTTP/1.1",
+        "Host: inner",
+        "X-Original-Host: evil",
+        "X_Original_Host: evil",
+        "X-Forwarded-Host: a b",
+        "X-Forwarded-Host: shop.example, evil",
+        "X-Forwarded-Port: 8443",
+        "X-Forwarded-Ssl: on",
+        "X-Forwarded-Scheme: https",
+        "X-Forwarded-Proto: https",
+        "Forwarded: host=evil, for=x;host=evil;proto=https",
+        "X-Forwarded-Host: evil",
+        "Origin: http://shop.example",
+    ];
+    assert_eq!(
+        lines(to_target(&asked, BodyKind::None, &HostRule::Rewrite).0.as_bytes()),
+        [
+            "POST / HTTP/1.1",
+            "Host: localhost:3000",
+            "X-Forwarded-Proto: http",
+            "Forwarded: for=x;proto=http",
+            "Origin: http://localhost:3000",
+            "X-Original-Host: shop.example",
+        ]
+    );
+}
+
+#[test]
+fn the_visitors_name_is_the_first_that_was_forwarded_or_the_host() {
+    for (fields, visitor) in [
+        (&["X-Forwarded-Host: shop.example, proxy"][..], "shop.example"),
+        (&["X-Forwarded-Host: a b"], "inner"),
+        (&["X-Original-Host: evil"], "inner"),
+        (&[], "inner"),
+    ] {
+        let origin = format!("Origin: http://{visitor}");
+        let asked = [&["GET / HTTP/1.1", "Host: inner", origin.as_str()], fields].concat();
+        let sent = lines(to_target(&asked, BodyKind::None, &HostRule::Rewrite).0.as_bytes());
+        assert!(sent.iter().any(|line| line == "Origin: http://localhost:3000"), "{sent:?}");
+        assert_eq!(sent.last().unwrap(), &format!("X-Original-Host: {visitor}"));
+    }
+}
+
+#[test]
+fn no_field_in_disguise_reaches_an_app_from_a_visitor_or_a_gateway() {
+    let disguised = [
+        "Transfer_Encoding: chunked",
+        "Content_Length: 5",
+        "CONTENT_TYPE: text/plain",
+        "Proxy_Authorization: x",
+        "Keep_Alive: x",
+        "X_Forwarded-Host: evil",
+        "Proxy: http://evil/",
+    ];
+    let asked = [&["POST / HTTP/1.1", "Host: a", "X_Api_Key: kept"], &disguised[..]].concat();
+    let kept = ["POST / HTTP/1.1", "Host: a", "X_Api_Key: kept"];
+    assert_eq!(linked(&asked), kept);
+    let (out, _) = to_target(&asked, BodyKind::None, &HostRule::Preserve);
+    assert_eq!(lines(out.as_bytes()), [&kept[..], &["X-Original-Host: a"]].concat());
+}
+
+#[test]
+fn max_forwards_counts_down_for_options_alone() {
+    let forwarded = |method: &str, value: &str| {
+        let field = format!("Max-Forwards: {value}");
+        let request = to_link(&[&format!("{method} / HTTP/1.1"), "Host: a", &field]);
+        let text = String::from_utf8(request.text).unwrap();
+        let sent = text.split("\r\n").find_map(|line| line.strip_prefix("Max-Forwards: ")).map(str::to_owned);
+        (sent.unwrap(), request.ends_here)
+    };
+    assert_eq!(forwarded("OPTIONS", "10"), ("9".into(), false));
+    assert_eq!(forwarded("OPTIONS", "1"), ("0".into(), false));
+    assert!(forwarded("OPTIONS", "0").1 && forwarded("OPTIONS", "000").1);
+    assert_eq!(forwarded("OPTIONS", "99999999999999999999"), ("4294967294".into(), false));
+    for odd in ["", "-1", "1, 2", "x"] {
+        assert_eq!(forwarded("OPTIONS", odd), (odd.into(), false));
+    }
+    for method in ["GET", "POST", "options"] {
+        assert_eq!(forwarded(method, "0"), ("0".into(), false));
+    }
 }
 
 #[test]
@@ -543,9 +737,36 @@ fn a_101_counts_only_if_it_was_asked_for() {
 }
 
 #[test]
+fn a_final_response_may_say_which_protocols_it_takes() {
+    let to_visitor = |status: &str, upgrade: &str, asked: &[&str], close| {
+        let facts = facts_of(GET, &HostRule::Preserve);
+        let upgrade = format!("Upgrade: {upgrade}");
+        let answered = [status, "Connection: upgrade", upgrade.as_str(), "Content-Length: 0"];
+        let response = try_from_app(&answered, &facts).unwrap();
+        let text = String::from_utf8(response.text).unwrap();
+        try_to_visitor(&text, response.kind, asked, close).unwrap().0
+    };
+    let (required, ok) = ("HTTP/1.1 426 x", "HTTP/1.1 200 x");
+    for (status, upgrade, said) in [
+        (required, "websocket", "Connection: Upgrade\r\nUpgrade: websocket\r\n"),
+        (required, "TLS/1.2, HTTP/2.0", "Connection: Upgrade\r\nUpgrade: TLS/1.2, HTTP/2.0\r\n"),
+        (ok, "h2c, foo/1, h2", "Connection: Upgrade\r\nUpgrade: foo/1\r\n"),
+        (ok, "h2,h2c", ""),
+        (required, "a b", ""),
+    ] {
+        let out = to_visitor(status, upgrade, GET, false);
+        assert_eq!(out, format!("{status}\r\n{DATE}Content-Length: 0\r\n{said}\r\n"), "{upgrade}");
+    }
+    let closing = to_visitor(required, "websocket", GET, true);
+    assert!(closing.ends_with("Connection: Upgrade, close\r\nUpgrade: websocket\r\n\r\n"), "{closing}");
+    let old = to_visitor(required, "websocket", OLD, false);
+    assert!(old.ends_with("\r\nConnection: close\r\n\r\n") && !old.contains("Upgrade"), "{old}");
+}
+
+#[test]
 fn with_rewrite_the_app_is_called_what_the_visitor_calls_it() {
     let asked = ["GET / HTTP/1.1", "Host: inner", "X-Forwarded-Host: a.example", "X-Forwarded-Proto: https"];
-    let facts = facts_of(&asked, &HostRule::Rewrite);
+    let facts = facts_of(&asked, &HostRule::RewriteAll);
     let answered = |field: &str| {
         let response = try_from_app(&["HTTP/1.1 302 Found", field], &facts).unwrap();
         lines(&response.text).pop().unwrap()
@@ -555,14 +776,24 @@ fn with_rewrite_the_app_is_called_what_the_visitor_calls_it() {
         assert_eq!(translated, format!("{name}: https://a.example"));
     }
     assert_eq!(answered("Location: http://localhost:3000/a?b#c"), "Location: https://a.example/a?b#c");
+    assert_eq!(answered("Location: https://localhost:3000/a"), "Location: https://a.example/a");
+    assert_eq!(answered("Location: //localhost:3000/x"), "Location: //a.example/x");
+    assert_eq!(answered("Refresh: 0; url=http://localhost:3000/n"), "Refresh: 0; url=https://a.example/n");
+    assert_eq!(
+        answered("Link: <http://localhost:3000/a>; rel=x; title=\"<http://localhost:3000/>\", </b>"),
+        "Link: <https://a.example/a>; rel=x; title=\"<http://localhost:3000/>\", </b>"
+    );
+    assert_eq!(answered("Alt-Svc: h3=\":3000\""), "HTTP/1.1 302 Found");
     assert_eq!(answered("Set-Cookie: a=b; domain = .LocalHost ; Path=/"), "Set-Cookie: a=b; Path=/");
     for other in [
         "Location: http://localhost/",
-        "Location: https://localhost:3000/",
+        "Location: https://localhost:30001/",
         "Location: http://localhost:3000.evil.example/",
+        "Location: //localhost:3000.evil.example/",
         "Location: /a",
         "Access-Control-Allow-Origin: *",
-        "Link: <http://localhost:3000/>",
+        "Link: <http://localhost:30001/>",
+        "Refresh: 0; url=http://localhost:3000@evil.example/",
         "Set-Cookie: domain=localhost; Domain=a.localhost;;Path=/",
     ] {
         assert_eq!(answered(other), other);
@@ -720,6 +951,12 @@ fn fields() -> impl Strategy<Value = Vec<String>> {
         "Forwarded: for=x",
         "Via: 1.1 gesher-1a2b",
         "Origin: http://a.example",
+        "Destination: http://a.example/b",
+        "If: <http://a.example/b> (<urn:x>)",
+        "X-Original-Host: a.example",
+        "Refresh: 0; url=http://localhost:3000/x",
+        "Link: <http://localhost:3000/x>; a=\"<\"",
+        "Alt-Svc: clear",
         "Location: http://localhost:3000/x",
         "Set-Cookie: a=b; Domain=localhost",
         "Host: b",
@@ -763,7 +1000,7 @@ fn kinds() -> impl Strategy<Value = BodyKind> {
 }
 
 fn rules() -> impl Strategy<Value = HostRule> {
-    select(vec![HostRule::Preserve, HostRule::Rewrite, HostRule::Fixed("fixed".into())])
+    select(vec![HostRule::Preserve, HostRule::Rewrite, HostRule::RewriteAll, HostRule::Fixed("fixed".into())])
 }
 
 /// What reached the app is one request, framed as we said.
@@ -785,7 +1022,9 @@ fn check_visitor(out: &[u8], response: &VisitorResponse, asked: &RequestFacts) {
     let seen = response_framing(&sent, if asked.head { b"HEAD" } else { b"GET" }).unwrap();
     let expected = if response.status == 101 { Framing::Empty } else { response.framing };
     assert_eq!((seen, sent.status), (expected, response.status));
-    assert_eq!(sent.get("upgrade").is_some(), response.status == 101);
+    let names_protocols = sent.get("upgrade").is_some();
+    assert!(sent.status >= 200 || names_protocols == (response.status == 101));
+    assert_eq!(names_protocols, list_has(&sent.fields, "connection", "upgrade"));
     assert!(sent.status < 200 || sent.get("date").is_some());
     assert_eq!(out.windows(4).position(|w| w == b"\r\n\r\n"), Some(out.len() - 4));
 }
@@ -817,6 +1056,13 @@ proptest! {
         let mut out = Vec::new();
         let sent = request_to_target(&request.text, request.kind, &rule, TARGET, &mut out);
         check_target(&out, &sent.expect("the connector takes what the gateway makes"), request.kind);
+        let sent = parse_request(&out).unwrap();
+        prop_assert!(sent.all("x-original-host").count() <= 1);
+        let is_targets = ["origin", "destination"].iter().any(|name| {
+            sent.get(name).is_some_and(|value| value.starts_with(b"http://localhost:3000"))
+        });
+        prop_assert!(!is_targets || sent.get("x-forwarded-host").is_none(), "one name");
+        prop_assert!(rule != HostRule::RewriteAll || sent.get("x-forwarded-host").is_none());
     }
 
     #[test]

@@ -1416,6 +1416,27 @@ fn a_refused_head_request_gets_no_body_as_soon_as_its_method_has_come() {
 }
 
 #[test]
+fn options_that_may_go_no_further_are_answered_by_the_gateway() {
+    assert_snapshot!(conversation("OPTIONS to the gateway", 30, 20, |world| {
+        start(world, |_| ok("app"));
+        let options =
+            |hops: &str| format!("OPTIONS /x HTTP/1.1\r\nHost: example.org\r\nMax-Forwards: {hops}\r\n\r\n");
+        let visitor = ask(world, options("0"));
+        world.run_ms(100);
+        let gateways = got(world, visitor);
+        assert_eq!(gateways.status, 200);
+        assert!(gateways.has("Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"), "{}", gateways.head);
+        assert!(world.requests("target-1").is_empty());
+
+        world.send(visitor, options("1"));
+        world.run_ms(100);
+        assert_eq!(answer(world, visitor), (200, "app".into()), "on the same connection");
+        let head = &world.requests("target-1")[0].head;
+        assert!(head.contains("\r\nMax-Forwards: 0\r\n"), "{head}");
+    }));
+}
+
+#[test]
 fn a_body_that_breaks_the_rules_half_way_is_refused() {
     assert_snapshot!(conversation("a malformed chunk", 43, 20, |world| {
         start(world, |_| [vec![Act::AwaitBody], ok("hello")].concat());

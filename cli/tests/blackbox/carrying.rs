@@ -30,7 +30,8 @@ fn told(
 
 /// What every request has when it reaches the app, after the visitor's own fields.
 const FORWARDED: &str = "X-Forwarded-For: 127.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: gateway.test\r\n\
-    Forwarded: for=127.0.0.1;host=\"gateway.test\";proto=http\r\nVia: 1.1 gesher-*\r\n";
+    Forwarded: for=127.0.0.1;host=\"gateway.test\";proto=http\r\nVia: 1.1 gesher-*\r\n\
+    X-Original-Host: gateway.test\r\n";
 
 fn raw_body(exchange: &mut Exchange, until: &[u8]) -> io::Result<String> {
     let mut raw = Vec::new();
@@ -369,13 +370,15 @@ fn with_rewrite_app_and_browser_each_see_their_own_names() {
         app(move |exchange| {
             let here = own.lock().unwrap().clone();
             let host = here.split(':').next().unwrap();
-            let seen = ["host", "origin", "referer"].map(|name| exchange.head.field(name).unwrap_or("-"));
+            let names = ["host", "origin", "referer", "destination", "x-forwarded-host", "x-original-host"];
+            let seen = names.map(|name| exchange.head.field(name).unwrap_or("-"));
             let seen = seen.join(" ");
             let fields = format!(
                 "Location: http://{here}/there?a=b\r\nContent-Location: http://{here}\r\n\
                  Access-Control-Allow-Origin: http://{here}\r\n\
                  Set-Cookie: a=1; Domain={host}; Path=/\r\nSet-Cookie: b=2; Path=/; domain=.{host}; HttpOnly\r\n\
-                 Set-Cookie: c=3; Domain=elsewhere.test\r\nLink: <http://{here}/>\r\n"
+                 Set-Cookie: c=3; Domain=elsewhere.test\r\nLink: <http://{here}/>\r\n\
+                 Alt-Svc: h3=\":443\"\r\nRefresh: 0; url=//{here}1/\r\n"
             );
             exchange.respond("302 Found", &fields, seen.as_bytes())
         })
@@ -392,15 +395,19 @@ fn with_rewrite_app_and_browser_each_see_their_own_names() {
             "HTTP/1.1 302 Found\r\nLocation: http://shop.test:8000/there?a=b\r\n\
              Content-Location: http://shop.test:8000\r\nAccess-Control-Allow-Origin: http://shop.test:8000\r\n\
              Set-Cookie: a=1; Path=/\r\nSet-Cookie: b=2; Path=/; HttpOnly\r\n\
-             Set-Cookie: c=3; Domain=elsewhere.test\r\nLink: <http://{address}/>\r\nDate: *\r\n\
-             Content-Length: {}\r\n\r\n{seen}",
+             Set-Cookie: c=3; Domain=elsewhere.test\r\nLink: <http://shop.test:8000/>\r\n\
+             Refresh: 0; url=//{address}1/\r\nDate: *\r\nContent-Length: {}\r\n\r\n{seen}",
             seen.len()
         )
     };
     let mut wire = ask("Origin: https://shop.test:8000\r\nReferer: http://shop.test:8000/page?x\r\n");
-    wire.expect("its own", &translated(format!("{address} http://{address} http://{address}/page?x")));
+    let own = format!("{address} http://{address} http://{address}/page?x - - shop.test:8000");
+    wire.expect("its own", &translated(own));
+    let mut wire = ask("Destination: http://shop.test:8000/b\r\n");
+    wire.expect("a resource", &translated(format!("{address} - - http://{address}/b - shop.test:8000")));
     let mut wire = ask("Origin: http://shop.test\r\nReferer: http://other.test:8000/\r\n");
-    wire.expect("others", &translated(format!("{address} http://shop.test http://other.test:8000/")));
+    let others = "http://shop.test http://other.test:8000/ - shop.test:8000 shop.test:8000";
+    wire.expect("others", &translated(format!("{address} {others}")));
 }
 
 /// An app that answers once on each connection and closes it when a second request comes; it tells the connection's

@@ -28,7 +28,7 @@ use super::Violation;
 use super::hop::RequestFacts;
 use crate::time::UnixSecs;
 
-/// What a 405 says is served.
+/// What a 405, and the answer to an OPTIONS, say is served.
 const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 /// An answer that no app gave.
@@ -48,7 +48,7 @@ pub struct Answer {
     pub html: bool,
     /// Whether it answers a HEAD: everything but the body.
     pub head: bool,
-    /// The methods that would be served, with a 405.
+    /// The methods that are served.
     pub allow: Option<&'static str>,
 }
 
@@ -56,6 +56,11 @@ impl Answer {
     /// Plain text, on a connection that goes on.
     pub fn new(status: u16, text: &'static str, id: u64) -> Self {
         Self { status, text, id, close: false, retry_after: None, html: false, head: false, allow: None }
+    }
+
+    /// The answer to an OPTIONS that asks about the gateway itself.
+    pub fn to_options(id: u64) -> Self {
+        Self { allow: Some(ALLOW), ..Self::new(200, "The methods that the gateway takes are in Allow.", id) }
     }
 
     /// The answer to a message that broke a rule. It closes: where the next message begins is anyone's guess.

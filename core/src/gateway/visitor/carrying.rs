@@ -90,12 +90,15 @@ impl Visitor {
 
     pub(super) fn begin(&mut self, request: LinkRequest, log: Box<RequestLog>, cx: &mut Cx<'_>, io: &mut Io) {
         self.hub.figures.requests.fetch_add(1, Ordering::Relaxed);
+        if request.ends_here {
+            return self.answer_as_last_hop(&request, log, cx, io);
+        }
         let began = cx.now.mono;
         let (connector, slot, lease) = match self.admit(&request) {
             Ok(admitted) => admitted,
             Err(trouble) => return self.turn_away(trouble, &request, log, cx, io),
         };
-        let LinkRequest { text, kind, framing, facts } = request;
+        let LinkRequest { text, kind, framing, facts, ends_here: _ } = request;
         let windows = FirstWindows { to_link: connector.window, to_http: WINDOW_BYTES };
         let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), windows, lease);
         let head = LinkHead { kind, text };
@@ -164,10 +167,33 @@ impl Visitor {
         cx: &mut Cx<'_>,
         io: &mut Io,
     ) {
-        let whole = matches!(request.framing, Framing::Empty | Framing::Sized(0));
-        let close = !whole || !request.facts.keep_alive || self.hub.is_draining();
+        let close = self.closes_after(request);
         log.status = Some(answer(trouble, &request.facts, log.id, close).put(cx.now, io));
         log.trouble = Some(trouble);
+        self.end_unsent(log, close, cx);
+    }
+
+    /// Answers an OPTIONS that was to come no further than this.
+    fn answer_as_last_hop(
+        &mut self,
+        request: &LinkRequest,
+        mut log: Box<RequestLog>,
+        cx: &mut Cx<'_>,
+        io: &mut Io,
+    ) {
+        let close = self.closes_after(request);
+        let answer = Answer { close, ..Answer::to_options(log.id) }.for_request(&request.facts);
+        log.status = Some(OwnAnswer(answer).put(cx.now, io));
+        self.end_unsent(log, close, cx);
+    }
+
+    /// Whether the connection ends with our own answer to a request of which no body was read.
+    fn closes_after(&self, request: &LinkRequest) -> bool {
+        let whole = matches!(request.framing, Framing::Empty | Framing::Sized(0));
+        !whole || !request.facts.keep_alive || self.hub.is_draining()
+    }
+
+    fn end_unsent(&mut self, log: Box<RequestLog>, close: bool, cx: &mut Cx<'_>) {
         cx.fx.events.push(Event::Request(log));
         if close {
             self.end_with(End::Linger);

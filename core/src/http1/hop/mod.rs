@@ -34,7 +34,7 @@
 //! let sent =
 //!     request_to_target(&request.text, request.kind, &HostRule::Rewrite, "localhost:3000", &mut to_app)?;
 //! assert!(to_app.starts_with(b"POST /pay HTTP/1.1\r\nHost: localhost:3000\r\nX-Forwarded-For: 192.0.2.7\r\n"));
-//! assert!(to_app.ends_with(b"Via: 1.1 gesher-1a2b\r\nTransfer-Encoding: chunked\r\n\r\n"));
+//! assert!(to_app.ends_with(b"\r\nX-Original-Host: shop.example\r\nTransfer-Encoding: chunked\r\n\r\n"));
 //!
 //! let answered = b"HTTP/1.1 303 See Other\r\nLocation: http://localhost:3000/thanks\r\nContent-Length: 0\r\n\
 //!     Keep-Alive: timeout=5\r\n\r\n";
@@ -53,6 +53,7 @@
 //! # }
 //! ```
 
+mod names;
 mod request;
 mod response;
 
@@ -67,25 +68,31 @@ use super::Violation;
 use super::head::{Field, is_token, is_valid_authority};
 use crate::limits;
 
-/// What the Host field of requests to the app says (`--host-header`).
+/// What the app is told that it is called (`--host-header`).
+///
+/// With the two that rewrite, an app believes to be called as the target is. So fields that name it are translated both
+/// ways (see `names.rs`), and a request says one name: one whose Origin, Destination or If was translated says the
+/// visitor's nowhere but in X-Original-Host, and the target's scheme everywhere.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HostRule {
-    /// What the visitor's says; the target's if it says nothing.
+    /// The visitor's name; the target's if the visitor says none.
     Preserve,
-    /// The target's authority. The app then believes to be called that, so what it says about itself, and what
-    /// browsers say about it, is translated: Origin and Referer on the way in, Location, Content-Location,
-    /// Access-Control-Allow-Origin and the Domain of cookies on the way out.
+    /// The target's authority. Requests that are not translated keep the visitor's in X-Forwarded-Host and Forwarded:
+    /// some apps make the addresses of their pages from these.
     Rewrite,
-    /// This authority.
+    /// The target's authority, and never X-Forwarded-Host or `host` in Forwarded.
+    RewriteAll,
+    /// This authority. Nothing is translated.
     Fixed(String),
 }
 
 impl HostRule {
-    /// Reads `preserve`, `rewrite` or an authority (`HOST[:PORT]`).
+    /// Reads `preserve`, `rewrite`, `rewrite-all` or an authority (`HOST[:PORT]`).
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "preserve" => Some(HostRule::Preserve),
             "rewrite" => Some(HostRule::Rewrite),
+            "rewrite-all" => Some(HostRule::RewriteAll),
             "" => None,
             _ => is_valid_authority(text.as_bytes()).then(|| HostRule::Fixed(text.to_owned())),
         }
@@ -96,8 +103,14 @@ impl HostRule {
         match self {
             HostRule::Preserve => "preserve",
             HostRule::Rewrite => "rewrite",
+            HostRule::RewriteAll => "rewrite-all",
             HostRule::Fixed(authority) => authority,
         }
+    }
+
+    /// Whether fields that name the app are translated.
+    fn translates(&self) -> bool {
+        matches!(self, HostRule::Rewrite | HostRule::RewriteAll)
     }
 }
 
@@ -105,6 +118,8 @@ impl HostRule {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Name {
     Accept,
+    /// Where else the app is: not there, to visitors.
+    AltSvc,
     Connection,
     ContentLength,
     Date,
@@ -112,18 +127,31 @@ enum Name {
     Forwarded,
     ForwardedFor,
     ForwardedHost,
+    /// X-Forwarded-Port, X-Forwarded-Scheme and X-Forwarded-Ssl: parts of the visitor's name for the app.
+    ForwardedPart,
     ForwardedProto,
     Host,
+    /// The condition of WebDAV, which names resources.
+    If,
     KeepAlive,
+    /// Links to pages.
+    Link,
     /// Location, Content-Location and Access-Control-Allow-Origin: they name the app.
     Location,
-    /// Proxy-Connection, Proxy-Authorization and HTTP2-Settings: they concern the sender's own connection.
+    MaxForwards,
+    /// Proxy-Connection, Proxy-Authorization and HTTP2-Settings: they concern the sender's own connection. Proxy: no
+    /// field at all, but what CGI makes of it tells many programs where to send their own requests.
     NextHop,
+    /// X-Original-Host: the connector alone says it.
+    OriginalHost,
     /// Cookie and Authorization: never taken for hop-by-hop, whatever Connection says.
     Protected,
+    /// The page that asks.
+    Referer,
+    Refresh,
+    /// Origin and Destination: they name the app, or a resource of it, and an app may compare them with its own name.
+    Site,
     SetCookie,
-    /// Origin and Referer: they name the page that asks.
-    Source,
     Te,
     TransferEncoding,
     Upgrade,
@@ -135,16 +163,22 @@ enum Name {
 impl Name {
     fn of(name: &[u8]) -> Self {
         let candidates: &[(&str, Name)] = match name.len() {
-            2 => &[("te", Name::Te)],
+            2 => &[("te", Name::Te), ("if", Name::If)],
             3 => &[("via", Name::Via)],
-            4 => &[("host", Name::Host), ("date", Name::Date)],
+            4 => &[("host", Name::Host), ("date", Name::Date), ("link", Name::Link)],
+            5 => &[("proxy", Name::NextHop)],
             6 => &[
                 ("accept", Name::Accept),
                 ("cookie", Name::Protected),
-                ("origin", Name::Source),
+                ("origin", Name::Site),
                 ("expect", Name::Expect),
             ],
-            7 => &[("referer", Name::Source), ("upgrade", Name::Upgrade)],
+            7 => &[
+                ("referer", Name::Referer),
+                ("upgrade", Name::Upgrade),
+                ("refresh", Name::Refresh),
+                ("alt-svc", Name::AltSvc),
+            ],
             8 => &[("location", Name::Location)],
             9 => &[("forwarded", Name::Forwarded)],
             10 => &[
@@ -152,25 +186,34 @@ impl Name {
                 ("set-cookie", Name::SetCookie),
                 ("keep-alive", Name::KeepAlive),
             ],
+            11 => &[("destination", Name::Site)],
+            12 => &[("max-forwards", Name::MaxForwards)],
             13 => &[("authorization", Name::Protected)],
             14 => &[("content-length", Name::ContentLength), ("http2-settings", Name::NextHop)],
-            15 => &[("x-forwarded-for", Name::ForwardedFor)],
+            15 => &[
+                ("x-forwarded-for", Name::ForwardedFor),
+                ("x-original-host", Name::OriginalHost),
+                ("x-forwarded-ssl", Name::ForwardedPart),
+            ],
             16 => &[
                 ("content-location", Name::Location),
                 ("x-forwarded-host", Name::ForwardedHost),
+                ("x-forwarded-port", Name::ForwardedPart),
                 ("proxy-connection", Name::NextHop),
             ],
             17 => {
                 &[("transfer-encoding", Name::TransferEncoding), ("x-forwarded-proto", Name::ForwardedProto)]
             }
+            18 => &[("x-forwarded-scheme", Name::ForwardedPart)],
             19 => &[("proxy-authorization", Name::NextHop)],
             27 => &[("access-control-allow-origin", Name::Location)],
             _ => return Name::Other,
         };
-        // Of one length no two begin with the same letter, which settles it for most names.
+        // The first letter settles it for most names.
         let first = name[0].to_ascii_lowercase();
-        let same = candidates.iter().find(|(known, _)| known.as_bytes()[0] == first);
-        let found = same.filter(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()));
+        let found = candidates
+            .iter()
+            .find(|(known, _)| known.as_bytes()[0] == first && name.eq_ignore_ascii_case(known.as_bytes()));
         found.map_or(Name::Other, |(_, found)| *found)
     }
 
@@ -237,15 +280,29 @@ impl<'a> Connection<'a> {
 
 /// The protocols that the `Upgrade` fields of a head name and that may pass, joined by `, `; empty if none.
 ///
-/// HTTP and TLS in whatever version, and h2c, don't: inside them requests would pass that no rule here ever sees.
+/// HTTP and TLS in whatever version, h2 and h2c, don't: inside them requests would pass that no rule here ever sees.
 fn passable_protocols(fields: &[Field<'_>]) -> Vec<u8> {
+    const TUNNELS: [&[u8]; 4] = [b"h2c", b"h2", b"http", b"tls"];
+    named_protocols(fields, |name| !TUNNELS.iter().any(|known| name.eq_ignore_ascii_case(known)))
+}
+
+/// The protocols that a final response names, as it may be asked for next: those that may pass, or with a 426 all, since
+/// it is nothing without them (RFC 9110, 7.8 and 15.5.22).
+fn advertised_protocols(status: u16, fields: &[Field<'_>]) -> Vec<u8> {
+    match status {
+        ..200 => Vec::new(),
+        426 => named_protocols(fields, |_| true),
+        _ => passable_protocols(fields),
+    }
+}
+
+fn named_protocols(fields: &[Field<'_>], may_pass: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut protocols = Vec::new();
     let lines = fields.iter().filter(|field| Name::of(field.name) == Name::Upgrade);
     for protocol in lines.flat_map(|field| elements(field.value)) {
         let mut parts = protocol.splitn(2, |b| *b == b'/');
         let name = parts.next().unwrap_or_default();
-        let tunnels = [&b"h2c"[..], b"http", b"tls"].iter().any(|known| name.eq_ignore_ascii_case(known));
-        if !tunnels && is_token(name) && parts.next().is_none_or(is_token) {
+        if is_token(name) && parts.next().is_none_or(is_token) && may_pass(name) {
             let comma: &[u8] = if protocols.is_empty() { b"" } else { b", " };
             put(&mut protocols, &[comma, protocol]);
         }
@@ -266,31 +323,24 @@ fn accepted_protocols(fields: &[Field<'_>], offered: &[u8]) -> Result<Vec<u8>, V
     Ok(accepted)
 }
 
-/// How one app is called on either side, for [`HostRule::Rewrite`].
-#[derive(Clone, Debug)]
-struct Origins {
-    /// Scheme and authority, as `https://shop.example`.
-    visitor: Vec<u8>,
-    /// The authority; the scheme is `http`.
-    target: Vec<u8>,
+/// Whether a field says where a request came from, under which name or how.
+fn says_who_asks(name: &[u8]) -> bool {
+    const NAMES: [&[u8]; 4] = [b"forwarded", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip"];
+    const PREFIX: &[u8] = b"x-forwarded";
+    NAMES.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
-/// Splits an absolute URI into whether it is https, its authority, and the rest; none if it is another kind.
-fn split_origin(uri: &[u8]) -> Option<(bool, &[u8], &[u8])> {
-    let scheme_is = |scheme: &[u8]| uri.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
-    let (https, rest) = match () {
-        () if scheme_is(b"http://") => (false, &uri[7..]),
-        () if scheme_is(b"https://") => (true, &uri[8..]),
-        () => return None,
-    };
-    let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
-    Some((https, &rest[..end], &rest[end..]))
-}
-
-/// Whether two authorities name the same host and port under one scheme.
-fn same_authority(https: bool, a: &[u8], b: &[u8]) -> bool {
-    let port: &[u8] = if https { b":443" } else { b":80" };
-    a.strip_suffix(port).unwrap_or(a).eq_ignore_ascii_case(b.strip_suffix(port).unwrap_or(b))
+/// Whether a request's field is another one in disguise: with `_` for a `-`, CGI and its heirs cannot tell it from one
+/// that frames, routes, authenticates or says who asks.
+fn is_disguise(name: &[u8]) -> bool {
+    if !name.contains(&b'_') {
+        return false;
+    }
+    let unveiled: Vec<u8> = name.iter().map(|byte| if *byte == b'_' { b'-' } else { *byte }).collect();
+    Name::of(&unveiled) != Name::Other
+        || unveiled.eq_ignore_ascii_case(b"content-type")
+        || says_who_asks(&unveiled)
 }
 
 /// The elements of a list, without white space around them; empty ones are left out (RFC 9110, 5.6.1).
@@ -325,6 +375,7 @@ mod tests {
     fn a_host_rule_is_a_word_or_an_authority() {
         assert_eq!(HostRule::parse("preserve"), Some(HostRule::Preserve));
         assert_eq!(HostRule::parse("rewrite"), Some(HostRule::Rewrite));
+        assert_eq!(HostRule::parse("rewrite-all"), Some(HostRule::RewriteAll));
         assert_eq!(HostRule::parse("app.lan:81"), Some(HostRule::Fixed("app.lan:81".into())));
         for text in ["", "a b", "a\r\nb", "a/b"] {
             assert_eq!(HostRule::parse(text), None, "{text:?}");
@@ -336,6 +387,7 @@ mod tests {
         use Name::*;
         let known = [
             (Accept, "accept"),
+            (AltSvc, "alt-svc"),
             (Connection, "connection"),
             (ContentLength, "content-length"),
             (Date, "date"),
@@ -343,20 +395,30 @@ mod tests {
             (Forwarded, "forwarded"),
             (ForwardedFor, "x-forwarded-for"),
             (ForwardedHost, "x-forwarded-host"),
+            (ForwardedPart, "x-forwarded-port"),
+            (ForwardedPart, "x-forwarded-scheme"),
+            (ForwardedPart, "x-forwarded-ssl"),
             (ForwardedProto, "x-forwarded-proto"),
             (Host, "host"),
+            (If, "if"),
             (KeepAlive, "keep-alive"),
+            (Link, "link"),
             (Location, "location"),
             (Location, "content-location"),
             (Location, "access-control-allow-origin"),
+            (MaxForwards, "max-forwards"),
+            (NextHop, "proxy"),
             (NextHop, "proxy-connection"),
             (NextHop, "proxy-authorization"),
             (NextHop, "http2-settings"),
+            (OriginalHost, "x-original-host"),
             (Protected, "cookie"),
             (Protected, "authorization"),
+            (Referer, "referer"),
+            (Refresh, "refresh"),
+            (Site, "origin"),
+            (Site, "destination"),
             (SetCookie, "set-cookie"),
-            (Source, "origin"),
-            (Source, "referer"),
             (Te, "te"),
             (TransferEncoding, "transfer-encoding"),
             (Upgrade, "upgrade"),
@@ -365,7 +427,7 @@ mod tests {
         for (name, spelled) in known {
             assert_eq!(Name::of(spelled.as_bytes()), name, "{spelled}");
             assert_eq!(Name::of(spelled.to_ascii_uppercase().as_bytes()), name, "{spelled}");
-            let other = spelled.replace(&spelled[1..2], "_");
+            let other = spelled.replace(&spelled[1..2], "%");
             assert_eq!(Name::of(other.as_bytes()), Other, "{other}");
         }
         assert_eq!(Name::of(b""), Other);
@@ -396,15 +458,31 @@ mod tests {
     fn protocols_that_carry_http_are_never_offered() {
         let offered =
             |value: &str| passable_protocols(&[Field { name: b"upgrade", value: value.as_bytes() }]);
-        assert_eq!(offered("h2c, WebSocket,HTTP/2.0 , tls/1.2, TLS, x/1"), b"WebSocket, x/1");
+        assert_eq!(offered("h2,h2c, WebSocket,HTTP/2.0 , tls/1.2, TLS, x/1"), b"WebSocket, x/1");
         assert_eq!(offered("H2C, http, x/1/2, a b, /1, x/"), b"");
     }
 
     #[test]
-    fn authorities_are_the_same_with_and_without_the_default_port() {
-        assert!(same_authority(true, b"A.example", b"a.example:443"));
-        assert!(same_authority(false, b"[::1]:80", b"[::1]"));
-        assert!(!same_authority(true, b"a.example:80", b"a.example"));
-        assert!(!same_authority(false, b"a.example:8080", b"a.example"));
+    fn a_name_with_underscores_is_no_disguise_unless_it_could_pass_for_one_that_matters() {
+        for disguise in [
+            "Transfer_Encoding",
+            "content_length",
+            "CONTENT_TYPE",
+            "Keep_Alive",
+            "Proxy_Authorization",
+            "Proxy_Connection",
+            "HTTP2_Settings",
+            "X_Forwarded-For",
+            "X-Forwarded_Anything",
+            "X_Real_IP",
+            "x_original-host",
+            "Max_Forwards",
+        ] {
+            assert!(is_disguise(disguise.as_bytes()), "{disguise}");
+            assert!(!is_disguise(disguise.replace('_', "-").as_bytes()), "{disguise}");
+        }
+        for harmless in ["session_id", "X_Api_Key", "_", "", "Host_", "content__length"] {
+            assert!(!is_disguise(harmless.as_bytes()), "{harmless}");
+        }
     }
 }

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use super::super::Violation;
 use super::super::body::{BodyKind, Framing, request_framing};
 use super::super::head::{Field, RequestHead, Target, Version, is_valid_authority, parse_request};
+use super::names::{Names, Translation, host_of, put_forwarded};
 use super::{
-    Connection, HostRule, Name, Origins, elements, passable_protocols, put, put_content_length, put_field,
-    room_for, same_authority, split_origin,
+    Connection, HostRule, Name, elements, is_disguise, passable_protocols, put, put_content_length,
+    put_field, room_for, says_who_asks,
 };
 use crate::limits;
 
@@ -36,6 +37,8 @@ pub struct LinkRequest {
     pub kind: BodyKind,
     /// How the body is framed on the visitor's connection.
     pub framing: Framing,
+    /// Whether it goes no further: the gateway answers an OPTIONS with `Max-Forwards: 0` itself (RFC 9110, 7.6.2).
+    pub ends_here: bool,
     /// What the response depends on.
     pub facts: RequestFacts,
 }
@@ -79,15 +82,25 @@ pub struct TargetFacts {
     pub expects_continue: bool,
     /// The protocols offered, joined by `, `; empty if no upgrade was asked for.
     pub upgrade: Vec<u8>,
+    /// Whether the app was told the visitor's name for it in X-Forwarded-Host.
+    pub tells_visitors_name: bool,
     /// Set if names are to be translated back.
-    pub(super) origins: Option<Origins>,
+    pub(super) names: Option<Names>,
+}
+
+impl TargetFacts {
+    /// The host of the visitor's name for the app, if the app is told another one.
+    pub fn visitors_host(&self) -> Option<&[u8]> {
+        self.names.as_ref().map(|names| host_of(&names.visitor))
+    }
 }
 
 /// Makes the head of a visitor's request ready for the link: hop-by-hop and framing fields out, the target in
 /// origin-form, and the fields in that say who asked.
 ///
-/// Unless the peer is trusted, whatever it says in forwarding fields is dropped, so an app can believe them all. A
-/// spelling with `_` (`X_Forwarded_For`) is dropped from everyone: CGI and its heirs cannot tell it from the real one.
+/// Unless the peer is trusted, whatever it says in forwarding fields is dropped, so an app can believe them all.
+/// X-Original-Host is dropped from everyone, and so is a spelling with `_` of a name that matters (`X_Forwarded_For`,
+/// `Content_Length`): CGI and its heirs cannot tell it from the real one.
 ///
 /// # Errors
 /// What [`request_framing`] finds wrong; [`Violation::Loop`] if the request has passed this gateway
@@ -111,16 +124,22 @@ pub fn request_to_link(head: &RequestHead<'_>, arrival: &Arrival<'_>) -> Result<
     if let (None, Some(host)) = (said_host, host) {
         put_field(&mut text, b"Host", host);
     }
-    let mut seen = Seen::default();
+    let (mut seen, mut ends_here) = (Seen::default(), false);
     for field in &head.fields {
         let name = Name::of(field.name);
         seen.note(name, field.value, arrival.via);
-        if !connection.names(field.name) && may_pass(name, field.name, arrival.trusted, is_http11) {
-            let value = host.filter(|_| name == Name::Host).unwrap_or(field.value);
-            put_field(&mut text, field.name, value);
-            seen.proto |= name == Name::ForwardedProto;
-            seen.forwarded_host |= name == Name::ForwardedHost;
+        if connection.names(field.name) || !may_pass(name, field.name, arrival.trusted, is_http11) {
+            continue;
         }
+        match name {
+            Name::Host => put_field(&mut text, field.name, host.unwrap_or(field.value)),
+            Name::MaxForwards if head.method == b"OPTIONS" => {
+                ends_here |= put_max_forwards(&mut text, field);
+            }
+            _ => put_field(&mut text, field.name, field.value),
+        }
+        seen.proto |= name == Name::ForwardedProto;
+        seen.forwarded_host |= name == Name::ForwardedHost;
     }
     if seen.via_own >= limits::VIA_OWN_MAX {
         return Err(Violation::Loop);
@@ -155,10 +174,11 @@ pub fn request_to_link(head: &RequestHead<'_>, arrival: &Arrival<'_>) -> Result<
         te_trailers,
         upgrade,
     };
-    Ok(LinkRequest { text, kind, framing, facts })
+    Ok(LinkRequest { text, kind, framing, ends_here, facts })
 }
 
-/// Writes the request that came over a link to the app: Host by the rule, framing made anew.
+/// Writes the request that came over a link to the app: Host by the rule, the visitor's name for the app in
+/// X-Original-Host whatever the rule, framing made anew.
 ///
 /// The text is parsed as strictly as a stranger's, so a hostile gateway reaches nothing that a visitor could not;
 /// the target of the request never decides where it goes. On an error nothing was written.
@@ -188,13 +208,15 @@ pub fn request_to_target(
     }
     let host = match rule {
         HostRule::Preserve => came.unwrap_or(target_authority.as_bytes()),
-        HostRule::Rewrite => target_authority.as_bytes(),
+        HostRule::Rewrite | HostRule::RewriteAll => target_authority.as_bytes(),
         HostRule::Fixed(authority) => authority.as_bytes(),
     };
-    let visitor = match rule {
-        HostRule::Rewrite => said.host.or(came).filter(|authority| !authority.is_empty()),
-        _ => None,
-    };
+    let visitor = said.visitor.or(came).filter(|authority| !authority.is_empty());
+    let translation = visitor
+        .filter(|_| rule.translates())
+        .map(|visitor| Translation::to_target(said.https, visitor, host));
+    let is_targets = said.site && translation.is_some_and(|translation| names_target(&head, translation));
+    let tells_visitors_name = !is_targets && *rule != HostRule::RewriteAll;
 
     out.reserve(text.len() + 128);
     put_request_line(out, &head, &target, b"HTTP/1.1");
@@ -202,29 +224,63 @@ pub fn request_to_target(
         put_field(out, b"Host", host);
     }
     for field in &head.fields {
-        match Name::of(field.name) {
-            Name::Host => put_field(out, field.name, host),
-            Name::Source => match visitor.and_then(|visitor| after_authority(field.value, visitor)) {
-                Some(rest) => put(out, &[field.name, b": http://", host, rest, b"\r\n"]),
-                None => put_field(out, field.name, field.value),
-            },
-            name if name.is_hop_by_hop() => {}
+        let name = Name::of(field.name);
+        match (name, translation) {
+            (Name::Host, _) => put_field(out, field.name, host),
+            (Name::OriginalHost, _) => {}
+            (Name::ForwardedHost, _) if !tells_visitors_name => {}
+            (Name::ForwardedPart, _) if is_targets => {}
+            (Name::ForwardedProto, _) if is_targets => put_field(out, field.name, b"http"),
+            (Name::Forwarded, _) if !tells_visitors_name => {
+                put(out, &[field.name, b": "]);
+                put_forwarded(out, field.value, is_targets);
+                out.extend_from_slice(b"\r\n");
+            }
+            (Name::Site | Name::Referer | Name::If, Some(translation)) => {
+                put(out, &[field.name, b": "]);
+                put_site(out, name, field.value, translation);
+                out.extend_from_slice(b"\r\n");
+            }
+            _ if name.is_hop_by_hop() || is_disguise(field.name) => {}
             _ => put_field(out, field.name, field.value),
         }
+    }
+    if let Some(visitor) = visitor {
+        put_field(out, b"X-Original-Host", visitor);
     }
     let framing = put_connection(out, kind, &upgrade, said.te_trailers);
     out.extend_from_slice(b"\r\n");
 
-    let scheme: &[u8] = if said.https { b"https://" } else { b"http://" };
     let facts = TargetFacts {
         head: head.method == b"HEAD",
         idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
         expects_continue: said.expect && !matches!(framing, Framing::Empty | Framing::Sized(0)),
         upgrade,
-        origins: visitor
-            .map(|visitor| Origins { visitor: [scheme, visitor].concat(), target: host.to_owned() }),
+        tells_visitors_name: tells_visitors_name && said.forwarded_host,
+        names: visitor.filter(|_| rule.translates()).map(|visitor| Names {
+            visitor_https: said.https,
+            visitor: visitor.to_owned(),
+            target: host.to_owned(),
+        }),
     };
     Ok(TargetRequest { framing, facts })
+}
+
+/// Whether a field by which an app recognizes itself is to be translated: then the request names the target throughout.
+fn names_target(head: &RequestHead<'_>, translation: Translation<'_>) -> bool {
+    let mut unused = Vec::new();
+    head.fields.iter().any(|field| match Name::of(field.name) {
+        name @ (Name::Site | Name::If) => put_site(&mut unused, name, field.value, translation),
+        _ => false,
+    })
+}
+
+/// Writes a value that may name the app; returns whether it was translated.
+fn put_site(out: &mut Vec<u8>, name: Name, value: &[u8], translation: Translation<'_>) -> bool {
+    match name {
+        Name::If => translation.put_references(out, value),
+        _ => translation.put_uri(out, value),
+    }
 }
 
 /// The request line, with the target in origin-form (RFC 9112, 3.2.1).
@@ -236,16 +292,24 @@ fn put_request_line(out: &mut Vec<u8>, head: &RequestHead<'_>, target: &Target<'
 /// Whether a field of a visitor's request crosses the link as it is.
 fn may_pass(name: Name, spelled: &[u8], trusted: bool, is_http11: bool) -> bool {
     match name {
-        Name::ContentLength => false,
+        Name::ContentLength | Name::OriginalHost => false,
         Name::Expect => is_http11, // RFC 9110, 10.1.1: to be ignored in HTTP/1.0
         Name::Forwarded | Name::ForwardedFor => false, // what is believed of them goes into ours
-        _ if name.is_hop_by_hop() => false,
-        _ => match forwarding(spelled) {
-            Forwarding::No => true,
-            Forwarding::Exact => trusted,
-            Forwarding::Disguised => false,
-        },
+        _ if name.is_hop_by_hop() || is_disguise(spelled) => false,
+        _ => trusted || !says_who_asks(spelled),
     }
+}
+
+/// Writes Max-Forwards one less; returns whether it is 0 already. One that is no number is passed on as it is.
+fn put_max_forwards(out: &mut Vec<u8>, field: &Field<'_>) -> bool {
+    let hops = Some(field.value).filter(|value| value.iter().all(u8::is_ascii_digit) && !value.is_empty());
+    let Some(hops) = hops else {
+        put_field(out, field.name, field.value);
+        return false;
+    };
+    let hops = std::str::from_utf8(hops).ok().and_then(|digits| digits.parse().ok()).unwrap_or(u32::MAX);
+    write!(out, "Max-Forwards: {}\r\n", hops.saturating_sub(1)).expect("a Vec takes all that is written");
+    hops == 0
 }
 
 /// What the fields of a visitor's request said, as far as it matters here.
@@ -316,30 +380,6 @@ fn is_hop_of(element: &[u8], pseudonym: &str) -> bool {
     words.nth(1) == Some(pseudonym.as_bytes())
 }
 
-/// Whether a field says where a request came from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Forwarding {
-    No,
-    Exact,
-    /// With `_` for `-`.
-    Disguised,
-}
-
-fn forwarding(name: &[u8]) -> Forwarding {
-    const NAMES: [&[u8]; 4] = [b"forwarded", b"x-real-ip", b"true-client-ip", b"cf-connecting-ip"];
-    const PREFIX: &[u8] = b"x-forwarded";
-    let folded = |b: &u8| if *b == b'_' { b'-' } else { b.to_ascii_lowercase() };
-    let same =
-        |a: &[u8], known: &[u8]| a.len() == known.len() && a.iter().map(folded).eq(known.iter().copied());
-    let found = NAMES.iter().any(|known| same(name, known))
-        || name.get(..PREFIX.len()).is_some_and(|start| same(start, PREFIX));
-    match (found, name.contains(&b'_')) {
-        (false, _) => Forwarding::No,
-        (true, false) => Forwarding::Exact,
-        (true, true) => Forwarding::Disguised,
-    }
-}
-
 /// The forwarding fields of a request that are to be appended to.
 struct Believed<'a> {
     fields: &'a [Field<'a>],
@@ -394,13 +434,22 @@ fn put_forwarding(
     put(out, &[b";proto=", scheme, b"\r\n"]);
 }
 
+/// The first element of a list, if it is an authority.
+fn first_authority(list: &[u8]) -> Option<&[u8]> {
+    elements(list).next().filter(|authority| is_valid_authority(authority))
+}
+
 /// What the fields of a request from a link say, as far as it matters at the connector.
 #[derive(Debug, Default)]
 struct Said<'a> {
     expect: bool,
     te_trailers: bool,
-    /// What the visitor calls the app, if a forwarding field tells.
-    host: Option<&'a [u8]>,
+    /// What the visitor calls the app, if X-Forwarded-Host tells.
+    visitor: Option<&'a [u8]>,
+    /// There is an X-Forwarded-Host.
+    forwarded_host: bool,
+    /// There is an Origin, a Destination or an If.
+    site: bool,
     https: bool,
 }
 
@@ -413,9 +462,10 @@ impl<'a> Said<'a> {
             Name::TransferEncoding => return Err(Violation::TransferEncoding),
             Name::Expect => self.expect = true,
             Name::Te => self.te_trailers |= asks_for_trailers(field.value),
+            Name::Site | Name::If => self.site = true,
             Name::ForwardedHost => {
-                let first = elements(field.value).next().filter(|host| is_valid_authority(host));
-                self.host = self.host.or(first);
+                self.forwarded_host = true;
+                self.visitor = self.visitor.or(first_authority(field.value));
             }
             Name::ForwardedProto => {
                 self.https |= elements(field.value).next().is_some_and(|p| p.eq_ignore_ascii_case(b"https"));
@@ -424,12 +474,6 @@ impl<'a> Said<'a> {
         }
         Ok(())
     }
-}
-
-/// What follows scheme and authority in `uri` if these name the visitor's Host.
-fn after_authority<'a>(uri: &'a [u8], visitor: &[u8]) -> Option<&'a [u8]> {
-    let (https, authority, rest) = split_origin(uri)?;
-    same_authority(https, authority, visitor).then_some(rest)
 }
 
 /// The fields for the app's connection alone, and how the body is framed on it.

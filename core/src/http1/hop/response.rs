@@ -6,9 +6,10 @@ use super::super::Violation;
 use super::super::answer::put_date;
 use super::super::body::{BodyKind, Framing, response_framing};
 use super::super::head::{ResponseHead, Version, parse_response};
+use super::names::Names;
 use super::{
-    Connection, Name, Origins, RequestFacts, TargetFacts, accepted_protocols, elements, put,
-    put_content_length, put_field, room_for, same_authority, split_origin,
+    Connection, Name, RequestFacts, TargetFacts, accepted_protocols, advertised_protocols, elements, put,
+    put_content_length, put_field, room_for,
 };
 use crate::limits;
 use crate::time::UnixSecs;
@@ -53,7 +54,7 @@ pub fn response_to_link(head: &ResponseHead<'_>, facts: &TargetFacts) -> Result<
     let framing = response_framing(head, if facts.head { b"HEAD" } else { b"GET" })?;
     let connection = Connection::of(&head.fields)?;
     let is_upgrade = head.status == 101;
-    let accepted = if is_upgrade { accepted_protocols(&head.fields, &facts.upgrade)? } else { Vec::new() };
+    let protocols = protocols_of(head, &facts.upgrade)?;
     let keeps_length = has_length_without_body(head.status, facts.head);
     if keeps_length {
         check_length(head)?;
@@ -62,27 +63,29 @@ pub fn response_to_link(head: &ResponseHead<'_>, facts: &TargetFacts) -> Result<
     let mut text = Vec::with_capacity(room_for(&head.fields));
     put_status_line(&mut text, head);
     let mut idle_max = None;
+    let translation = facts.names.as_ref().map(Names::to_visitor);
     for field in &head.fields {
         let name = Name::of(field.name);
-        match (name, &facts.origins) {
+        match (name, &translation) {
             (Name::KeepAlive, _) => idle_max = idle_max.or(idle_time(field.value)),
             (Name::ContentLength, _) if !keeps_length => {}
             _ if name.is_hop_by_hop() || connection.names(field.name) => {}
-            (Name::Location, Some(origins)) => {
+            (Name::AltSvc, Some(_)) => {}
+            (Name::Location | Name::Link | Name::Refresh | Name::SetCookie, Some(translation)) => {
                 put(&mut text, &[field.name, b": "]);
-                put_translated(&mut text, field.value, origins);
-                text.extend_from_slice(b"\r\n");
-            }
-            (Name::SetCookie, Some(origins)) => {
-                put(&mut text, &[field.name, b": "]);
-                put_cookie(&mut text, field.value, host_of(&origins.target));
+                match name {
+                    Name::Link => _ = translation.put_references(&mut text, field.value),
+                    Name::Refresh => translation.put_refresh(&mut text, field.value),
+                    Name::SetCookie => translation.put_cookie(&mut text, field.value),
+                    _ => _ = translation.put_uri(&mut text, field.value),
+                }
                 text.extend_from_slice(b"\r\n");
             }
             _ => put_field(&mut text, field.name, field.value),
         }
     }
-    if is_upgrade {
-        put_field(&mut text, b"Upgrade", &accepted);
+    if !protocols.is_empty() {
+        put_field(&mut text, b"Upgrade", &protocols);
     }
     text.extend_from_slice(b"\r\n");
     if text.len() > limits::LINK_HEAD_BYTES_MAX {
@@ -124,7 +127,7 @@ pub fn response_to_visitor(
     if is_upgrade != (kind == BodyKind::Upgrade) {
         return Err(Violation::UnaskedUpgrade);
     }
-    let accepted = if is_upgrade { accepted_protocols(&head.fields, &facts.upgrade)? } else { Vec::new() };
+    let protocols = protocols_of(&head, &facts.upgrade)?;
     let framing = visitor_framing(&head, kind, facts)?;
     check_framing_fields(&head, facts)?;
 
@@ -152,14 +155,29 @@ pub fn response_to_visitor(
         Framing::Chunked => put_field(out, b"Transfer-Encoding", b"chunked"),
         Framing::Empty | Framing::UntilClose => {}
     }
-    if is_upgrade {
-        put_field(out, b"Connection", b"Upgrade");
-        put_field(out, b"Upgrade", &accepted);
-    } else if is_final && !keep_alive {
-        put_field(out, b"Connection", b"close");
+    let says_upgrade = !protocols.is_empty() && facts.version == Version::Http11;
+    match (says_upgrade, is_final && !keep_alive) {
+        (true, true) => put_field(out, b"Connection", b"Upgrade, close"),
+        (true, false) => put_field(out, b"Connection", b"Upgrade"),
+        (false, true) => put_field(out, b"Connection", b"close"),
+        (false, false) => {}
+    }
+    if says_upgrade {
+        put_field(out, b"Upgrade", &protocols);
     }
     out.extend_from_slice(b"\r\n");
     Ok(VisitorResponse { status, framing, keep_alive })
+}
+
+/// The protocols that a response names: the one that a 101 switches to, or those that could be asked for.
+///
+/// # Errors
+/// If a 101 names none, or one that was not offered.
+fn protocols_of(head: &ResponseHead<'_>, offered: &[u8]) -> Result<Vec<u8>, Violation> {
+    match head.status {
+        101 => accepted_protocols(&head.fields, offered),
+        status => Ok(advertised_protocols(status, &head.fields)),
+    }
 }
 
 /// How the body of a response is framed for the visitor (RFC 9112, 6.3).
@@ -233,42 +251,4 @@ fn idle_time(keep_alive: &[u8]) -> Option<Duration> {
     })?;
     let secs: u64 = std::str::from_utf8(timeout).ok()?.parse().ok()?;
     Some(Duration::from_secs(secs.saturating_sub(1)))
-}
-
-/// A URI or an origin, with the visitor's name for the app if it has the app's own.
-fn put_translated(out: &mut Vec<u8>, uri: &[u8], origins: &Origins) {
-    match split_origin(uri) {
-        Some((false, authority, rest)) if same_authority(false, authority, &origins.target) => {
-            put(out, &[&origins.visitor, rest]);
-        }
-        _ => out.extend_from_slice(uri),
-    }
-}
-
-/// A cookie without a Domain that is `host`: to the visitor's browser that would be another site, and without one
-/// the cookie belongs to the host that the browser sees.
-fn put_cookie(out: &mut Vec<u8>, cookie: &[u8], host: &[u8]) {
-    let is_domain = |attribute: &[u8]| {
-        let mut parts = attribute.splitn(2, |b| *b == b'=').map(<[u8]>::trim_ascii);
-        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(b"domain"));
-        is_named
-            && parts.next().is_some_and(|value| {
-                value.strip_prefix(b".").unwrap_or(value).eq_ignore_ascii_case(host) // RFC 6265, 5.2.3
-            })
-    };
-    for (index, part) in cookie.split(|b| *b == b';').enumerate() {
-        match index {
-            0 => out.extend_from_slice(part),
-            _ if is_domain(part) => {}
-            _ => put(out, &[b";", part]),
-        }
-    }
-}
-
-/// An authority without its port.
-fn host_of(authority: &[u8]) -> &[u8] {
-    match authority.iter().rposition(|b| matches!(b, b':' | b']')) {
-        Some(colon) if authority[colon] == b':' => &authority[..colon],
-        _ => authority,
-    }
 }

@@ -9,8 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::input::{Input, pieces};
 use crate::http1::body::{BodyKind, Framing, request_framing, response_framing};
 use crate::http1::head::{
-    Field, HeadKind, HeadScan, RequestHead, Version, WholeHead, is_token, is_valid_authority, parse_request,
-    parse_response, values,
+    Field, HeadKind, HeadScan, RequestHead, Version, WholeHead, is_token, is_valid_authority, list_has,
+    parse_request, parse_response, values,
 };
 use crate::http1::hop::{
     Arrival, HostRule, LinkRequest, RequestFacts, TargetFacts, request_to_link, request_to_target,
@@ -65,7 +65,8 @@ impl Asked {
             trusted: options & 2 != 0,
             https: options & 4 != 0,
             rule: match options >> 3 & 3 {
-                0 | 1 => HostRule::Rewrite,
+                0 => HostRule::Rewrite,
+                1 => HostRule::RewriteAll,
                 2 => HostRule::Preserve,
                 _ => HostRule::Fixed("fixed.example:81".into()),
             },
@@ -205,11 +206,19 @@ fn check_at_app(to_app: &[u8], link: &LinkRequest, framing: Framing, rule: &Host
     let hosts: Vec<_> = head.all("host").collect();
     let [host] = hosts[..] else { panic!("one Host: {hosts:?}") };
     match rule {
-        HostRule::Rewrite => assert_eq!(host, TARGET.as_bytes()),
+        HostRule::Rewrite | HostRule::RewriteAll => assert_eq!(host, TARGET.as_bytes()),
         HostRule::Fixed(fixed) => assert_eq!(host, fixed.as_bytes()),
         HostRule::Preserve => {}
     }
     assert_eq!(request_framing(&head), Ok(framing));
+    assert!(head.all("x-original-host").count() <= 1, "the visitor's name is said once");
+    if *rule == HostRule::RewriteAll {
+        assert!(head.get("x-forwarded-host").is_none());
+    }
+    for field in head.fields.iter().filter(|field| field.name.contains(&b'_')) {
+        let name = String::from_utf8_lossy(field.name).replace('_', "-").to_ascii_lowercase();
+        assert!(!["content-length", "transfer-encoding", "x-original-host"].contains(&name.as_str()));
+    }
     let expected = match link.kind {
         BodyKind::None | BodyKind::Upgrade => Framing::Empty,
         BodyKind::Sized(length) => Framing::Sized(length),
@@ -249,7 +258,8 @@ fn carry_response(
     let carried = parse_response(&link.text).expect("a head that crosses the link is one");
     check_lines(&link.text, &carried.fields);
     assert_eq!((carried.status, link.status), (head.status, head.status));
-    check_hop_by_hop(&carried.fields, head.status == 101);
+    check_hop_by_hop(&carried.fields, carried.get("upgrade").is_some());
+    assert!(head.status >= 200 || carried.get("upgrade").is_some() == (head.status == 101));
     let mut to_visitor = Vec::new();
     let answered =
         response_to_visitor(&link.text, link.kind, facts, close, UnixSecs(1_767_225_600), &mut to_visitor);
@@ -266,6 +276,8 @@ fn carry_response(
         assert_eq!(framing, answered.framing, "which is the one that we think it has");
     }
     assert!(seen.status < 200 || values(&seen.fields, "date").next().is_some());
-    let says_close = values(&seen.fields, "connection").any(|value| value == b"close");
+    let says_close = list_has(&seen.fields, "connection", "close");
+    let names_protocols = seen.get("upgrade").is_some();
+    assert_eq!(names_protocols, list_has(&seen.fields, "connection", "upgrade"), "RFC 9110, 7.8");
     assert!(seen.status < 200 || says_close != answered.keep_alive);
 }
