@@ -20,8 +20,11 @@ pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 pub const CONNECTION_OPTIONS_MAX: usize = 32;
 /// Extensions of one chunk; they carry nothing and are dropped.
 pub const CHUNK_EXTENSION_BYTES_MAX: usize = 1024;
-/// Informational responses before a final one.
-pub const INTERIM_RESPONSES_MAX: u32 = 16;
+/// Informational responses to one request that are read from the app within one second; the rest waits. An app that tells
+/// its progress by one for each 64 KiB of an upload may take 5 Gbit/s …
+pub const INTERIM_RESPONSES_PER_SEC_MAX: u32 = 10_000;
+/// … and their bytes: that many of 100 bytes, as such an app makes them.
+pub const INTERIM_BYTES_PER_SEC_MAX: usize = 1_000_000;
 /// A request head has this long to be complete.
 pub const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a request body that we would take may rest before the final head (`--body-timeout`); nginx's number.

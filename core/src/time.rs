@@ -97,6 +97,8 @@ pub enum Why {
     Linger,
     /// The app has to take or send a byte before its final head.
     Response,
+    /// More informational responses of the app are read.
+    Interim,
     /// A new link has to say HELLO, or a handshake to be answered.
     Hello,
     /// The next PING is due.
@@ -126,6 +128,7 @@ impl Why {
         Why::Rest,
         Why::Linger,
         Why::Response,
+        Why::Interim,
         Why::Hello,
         Why::Ping,
         Why::Quiet,

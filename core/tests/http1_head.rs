@@ -172,7 +172,6 @@ fn what_time_and_the_end_of_a_connection_break_has_its_status() {
         (Violation::BodyIncomplete, 400),
         (Violation::Loop, 508),
         (Violation::UnaskedUpgrade, 502),
-        (Violation::InterimResponses, 502),
     ] {
         assert_eq!(violation.status(), status, "{violation}");
     }
@@ -262,7 +261,7 @@ fn responses_are_judged_with_the_same_care() {
         let shown = &input[..input.floor_char_boundary(100)];
         assert_eq!(judge_response(input.as_bytes()), Err(violation), "{shown:?}");
     }
-    for violation in [V::StatusLine, V::Status, V::UnaskedUpgrade, V::InterimResponses] {
+    for violation in [V::StatusLine, V::Status, V::UnaskedUpgrade] {
         assert_eq!(violation.status(), 502);
     }
 }

@@ -518,6 +518,72 @@ fn a_visitor_that_expects_a_100_gets_it_from_the_app() {
 }
 
 #[test]
+fn an_app_may_tell_how_an_upload_goes_on_as_often_as_it_likes() {
+    const BODY_BYTES: usize = 4 << 20;
+    assert_snapshot!(conversation("an upload whose app tells its progress", 72, 20, |world| {
+        start(world, |_| {
+            let mut acts = Vec::new();
+            for _ in 0..BODY_BYTES / (64 * 1024) {
+                acts.extend([
+                    Act::send("HTTP/1.1 102 Processing\r\nProgress: 64K\r\n\r\n"),
+                    Act::WaitMs(100),
+                ]);
+            }
+            [acts, vec![Act::AwaitBody], ok("thanks")].concat()
+        });
+        let visitor = ask(world, post("/upload", &pattern(BODY_BYTES)));
+        world.run_ms(7_000);
+        let got = String::from_utf8(world.received(visitor)).unwrap();
+        assert_eq!(got.matches("HTTP/1.1 102 Processing\r\n").count(), BODY_BYTES / (64 * 1024));
+        assert!(got.ends_with("thanks"), "{got}");
+    }));
+}
+
+#[test]
+fn informational_responses_that_come_too_fast_wait_and_none_is_a_502() {
+    const COUNT: usize = 2 * limits::INTERIM_RESPONSES_PER_SEC_MAX as usize + 1;
+    // Not kept: there is a line for each.
+    conversation("a flood of informational responses", 73, 20, |world| {
+        start(world, |request| {
+            let interim = match request.target.as_str() {
+                "/many" => "HTTP/1.1 102 Processing\r\n\r\n".into(),
+                _ => format!("HTTP/1.1 103 Early Hints\r\nLink: </{}>\r\n\r\n", "a".repeat(10_000)),
+            };
+            let count = if request.target == "/many" { COUNT } else { 201 };
+            [vec![Act::send(interim.repeat(count))], ok("done")].concat()
+        });
+        for target in ["/many", "/large"] {
+            let visitor = ask(world, get(target));
+            world.run_ms(2_000);
+            let got = String::from_utf8(world.received(visitor)).unwrap();
+            assert!(got.starts_with("HTTP/1.1 10") && !got.contains("200 OK"), "{target}: it waits");
+            world.run_ms(200);
+            let got = String::from_utf8(world.received(visitor)).unwrap();
+            assert!(got.ends_with("done"), "{target}");
+        }
+    });
+}
+
+#[test]
+fn a_100_arrives_whatever_follows_it_at_once() {
+    assert_snapshot!(conversation("a 100 and a 102 in one piece", 74, 20, |world| {
+        start(world, |_| {
+            let both = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n";
+            [vec![Act::send(both), Act::AwaitBody], ok("thanks")].concat()
+        });
+        let visitor = ask(
+            world,
+            "POST /up HTTP/1.1\r\nHost: example.org\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n",
+        );
+        world.run_ms(100);
+        assert!(world.received(visitor).starts_with(b"HTTP/1.1 100 "));
+        world.send(visitor, "hello");
+        world.run_ms(100);
+        assert!(world.received(visitor).ends_with(b"thanks"));
+    }));
+}
+
+#[test]
 fn a_final_answer_instead_of_a_100_ends_the_connection() {
     assert_snapshot!(conversation("an answer instead of a 100", 57, 20, |world| {
         start(world, |_| vec![Act::send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")]);

@@ -23,7 +23,7 @@ use crate::hub::mailbox::{Exchange, LinkHead};
 use crate::limits;
 use crate::link::frame::ResetCode;
 use crate::machine::{Cx, Dial, End, Io, Lost, Machine, PortId, RestWatch, SendWatch, Want};
-use crate::time::{Timers, Why};
+use crate::time::{Instant, Timers, Why};
 
 /// See the module.
 pub(crate) struct TargetConn {
@@ -62,11 +62,11 @@ struct Carrying {
     response: Response,
     /// Body bytes in the output whose credit has not gone back.
     unreported: usize,
-    interim_count: u32,
+    interims: Interims,
     /// The app's connection may carry another exchange after this one.
     keep_alive: bool,
     idle_max: Duration,
-    /// The lane to the link has no room: nothing is read.
+    /// The lane to the link has no room, or an informational response waits: nothing is read.
     blocked: bool,
 }
 
@@ -83,6 +83,34 @@ enum Response {
     Tunnel(Decoder),
     /// The app sends no more through the tunnel; the other direction may go on.
     TunnelDone,
+}
+
+/// Paces informational responses: without a bound an app could keep a link busy with nothing else.
+#[derive(Default)]
+struct Interims {
+    began: Instant,
+    count: u32,
+    bytes: usize,
+    /// One waits until then.
+    next_at: Option<Instant>,
+}
+
+impl Interims {
+    /// Whether one of `bytes` may be taken now; else when is in `next_at`.
+    fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        const SECOND: Duration = Duration::from_secs(1);
+        if self.count == 0 || self.began + SECOND <= now {
+            *self = Self { began: now, ..Self::default() };
+        }
+        let fits = self.count < limits::INTERIM_RESPONSES_PER_SEC_MAX
+            && self.bytes + bytes <= limits::INTERIM_BYTES_PER_SEC_MAX;
+        self.next_at = (!fits).then_some(self.began + SECOND);
+        if fits {
+            self.count += 1;
+            self.bytes += bytes;
+        }
+        fits
+    }
 }
 
 /// Why an exchange cannot go on: what the gateway is told, and what people are.
@@ -212,7 +240,7 @@ impl TargetConn {
                     request: if body { Request::Body(Encoder::new(framing)) } else { Request::Done },
                     response: Response::Head(HeadScan::default()),
                     unreported: 0,
-                    interim_count: 0,
+                    interims: Interims::default(),
                     keep_alive: true,
                     idle_max: limits::TARGET_IDLE,
                     blocked: false,
@@ -251,7 +279,13 @@ impl TargetConn {
                 self.stage = Stage::Ending(End::Abort);
             }
             (Response::TunnelDone, Request::Done) => self.stage = Stage::Ending(End::Close),
-            _ => self.stage = Stage::Carrying(carrying),
+            _ => {
+                match carrying.interims.next_at {
+                    Some(at) => self.timers.set(Why::Interim, at),
+                    None => self.timers.clear(Why::Interim),
+                }
+                self.stage = Stage::Carrying(carrying);
+            }
         }
     }
 
@@ -315,6 +349,11 @@ impl TargetConn {
         };
         let (length, is_lax) = (head.len(), head.is_lax());
         let head = head.response().map_err(Broken::by_app)?;
+        let is_interim = head.status < 200 && head.status != SWITCHING_PROTOCOLS;
+        carrying.blocked = is_interim && !carrying.interims.take(length, cx.now.mono);
+        if carrying.blocked {
+            return Ok(false);
+        }
         let response = response_to_link(&head, &carrying.facts).map_err(Broken::by_app)?;
         io.input.consume(length);
         carrying.again = None;
@@ -327,10 +366,6 @@ impl TargetConn {
                 carrying.exchange.post_head(head, cx.fx);
             }
             100..200 => {
-                carrying.interim_count += 1;
-                if carrying.interim_count > limits::INTERIM_RESPONSES_MAX {
-                    return Err(Broken::by_app(Violation::InterimResponses));
-                }
                 carrying.response = Response::Head(HeadScan::default());
                 carrying.exchange.post_interim(head, cx.fx);
             }

@@ -87,8 +87,6 @@ pub enum Violation {
     Status,
     /// A 101 that nobody asked for, or to a protocol that was not offered.
     UnaskedUpgrade,
-    /// More than [`crate::limits::INTERIM_RESPONSES_MAX`] informational responses.
-    InterimResponses,
 }
 
 impl Violation {
@@ -122,10 +120,7 @@ impl Violation {
             Violation::Expectation => 417,
             Violation::HeadTooLarge | Violation::TooManyFields => 431,
             Violation::TransferEncodingUnsupported => 501,
-            Violation::StatusLine
-            | Violation::Status
-            | Violation::UnaskedUpgrade
-            | Violation::InterimResponses => 502,
+            Violation::StatusLine | Violation::Status | Violation::UnaskedUpgrade => 502,
             Violation::Version => 505,
             Violation::Loop => 508,
         }
@@ -168,7 +163,6 @@ impl Violation {
             Violation::StatusLine => "malformed status line",
             Violation::Status => "a status outside 100 to 599",
             Violation::UnaskedUpgrade => "an upgrade that was not asked for",
-            Violation::InterimResponses => "too many informational responses",
         }
     }
 }

@@ -45,6 +45,15 @@ impl LinkHead {
         let methods = [&b"GET "[..], b"HEAD ", b"OPTIONS ", b"PUT ", b"DELETE "];
         methods.iter().any(|method| self.text.starts_with(method))
     }
+
+    /// Takes the place of an earlier informational response, but not of a 100: its visitor may wait for it. Returns the
+    /// one that is dropped.
+    fn replace(self, place: &mut Option<LinkHead>) -> Option<LinkHead> {
+        match place {
+            Some(earlier) if earlier.text.starts_with(b"HTTP/1.1 100") => Some(self),
+            _ => place.replace(self),
+        }
+    }
 }
 
 /// Why the other side of an exchange will send nothing more, although it was not done.
@@ -260,9 +269,9 @@ impl Exchange {
         self.post(fx, |to_link| to_link.head = Some(head));
     }
 
-    /// Posts an informational response; it takes the place of one that was not sent yet.
+    /// Posts an informational response; it takes the place of one that was not sent yet, unless that is a 100.
     pub(crate) fn post_interim(self: &Arc<Self>, head: LinkHead, fx: &mut Effects) {
-        self.post(fx, |to_link| to_link.interim = Some(head));
+        self.post(fx, |to_link| drop(head.replace(&mut to_link.interim)));
     }
 
     /// How many bytes [`Self::post_data`] takes now. If none, the HTTP side is rung when there is room again.
@@ -448,13 +457,15 @@ impl Exchange {
         self.deliver(fx, |to_http| to_http.head = Some(head));
     }
 
-    /// Delivers a head; an informational one takes the place of one that was not read yet. False if there is no memory
+    /// Delivers a head; an informational one takes the place of one that was not read yet, unless that is a
+    /// 100. False if there is no memory
     /// for it.
     #[must_use]
     pub(crate) fn deliver_head(&self, head: LinkHead, interim: bool, fx: &mut Effects) -> bool {
         self.deliver_text(head.text.len(), fx, |to_http| {
-            let place = if interim { &mut to_http.interim } else { &mut to_http.head };
-            place.replace(head).map_or(0, |earlier| earlier.text.len())
+            let dropped =
+                if interim { head.replace(&mut to_http.interim) } else { to_http.head.replace(head) };
+            dropped.map_or(0, |dropped| dropped.text.len())
         })
     }
 

@@ -443,9 +443,11 @@ pub(super) fn serve(request: &AppRequest) -> Vec<Act> {
             acts.push(head("1.1", "101 Switching Protocols", "Connection: Upgrade\r\nUpgrade: x\r\n"))
         }
         Kind::Interims => {
-            for _ in 0..17 {
+            for nth in 0..50 {
                 acts.push(Act::send("HTTP/1.1 103 Early Hints\r\n\r\n"));
+                acts.extend((nth % 10 == 0).then_some(Act::WaitMs(100)));
             }
+            sized(&mut acts);
         }
         Kind::TooMuch => {
             sized(&mut acts);

@@ -53,7 +53,7 @@ fn promise(ask: &Ask, weather: &Weather) -> Promise {
         Kind::Early | Kind::Mirror if ask.stops => Promise::Stopped,
         _ if ask.stops => Promise::Error(400),
         Kind::Silent => Promise::Error(504),
-        Kind::HangsUp | Kind::Resets | Kind::Junk | Kind::Unasked | Kind::Interims => Promise::Error(502),
+        Kind::HangsUp | Kind::Resets | Kind::Junk | Kind::Unasked => Promise::Error(502),
         Kind::BreaksOff if ask.method == "HEAD" => Promise::Response(200),
         Kind::BreaksOff | Kind::BreaksChunks => Promise::Broken,
         Kind::NoContent => Promise::Response(204),
