@@ -135,6 +135,8 @@ pub const PEERS_PART_BYTES_MAX: usize = 32 * 1024;
 pub const PEERS_MAX: usize = 4 * CONNECTORS_MAX;
 /// The payload of one STATS: room for the figures of some 1,600 connectors.
 pub const STATS_BYTES_MAX: usize = 64 * 1024;
+/// What a REQUEST says beside its head: room for what later versions add.
+pub const REQUEST_NOTES_BYTES_MAX: usize = 1024;
 /// The reason in a RESET or a GOAWAY.
 pub const REASON_BYTES_MAX: usize = 256;
 /// Streams open at once on a link, as HELLO says it: as many as a host has ports towards one app. Memory, and the

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
 
@@ -22,6 +23,8 @@ pub(super) struct Transcript {
     ids: Vec<String>,
     /// Streams of all links, in the order of their first appearance.
     streams: BTreeMap<(usize, u32), usize>,
+    /// Numbers of visitors' connections, the same way.
+    visitors: BTreeMap<NonZeroU64, usize>,
 }
 
 /// Bytes of one moment and one way.
@@ -166,6 +169,11 @@ impl Transcript {
         format!("x{}", self.streams.entry((link, stream)).or_insert(next))
     }
 
+    fn visitor(&mut self, number: NonZeroU64) -> String {
+        let next = self.visitors.len() + 1;
+        format!("v{}", self.visitors.entry(number).or_insert(next))
+    }
+
     fn frame(&mut self, link: usize, frame: &Frame<'_>) -> String {
         let mut x = |stream| self.stream(link, stream);
         match frame {
@@ -174,8 +182,10 @@ impl Transcript {
             }
             Frame::Hello(hello) if hello.id.is_empty() => "HELLO without an id".into(),
             Frame::Hello(hello) => format!("HELLO {}", self.id(&hello.id)),
-            Frame::Request { stream, kind, head } => {
-                format!("REQUEST {} {}", x(*stream), link_head(*kind, head))
+            Frame::Request { stream, kind, notes, head } => {
+                let stream = x(*stream);
+                let of = notes.visitor.map(|number| format!(" of {}", self.visitor(number)));
+                format!("REQUEST {stream}{} {}", of.unwrap_or_default(), link_head(*kind, head))
             }
             Frame::Response { stream, kind, head } => {
                 format!("RESPONSE {} {}", x(*stream), link_head(*kind, head))

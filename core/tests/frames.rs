@@ -1,10 +1,12 @@
 //! Frames and records: the examples of docs/protocol.md, every rule, and encode then decode.
 
+use std::num::NonZeroU64;
+
 use gesher_core::fault::LinkFault;
 use gesher_core::http1::body::BodyKind;
 use gesher_core::limits::*;
 use gesher_core::link::frame::{
-    self, ConnectorStats, Frame, Hello, Peer, PeersCollector, ResetCode, Stats, put_peers,
+    self, ConnectorStats, Frame, Hello, Peer, PeersCollector, RequestNotes, ResetCode, Stats, put_peers,
 };
 use gesher_core::link::record::RecordWriter;
 use gesher_core::seal::{FixedIv, SealKey, Seals};
@@ -38,6 +40,10 @@ fn raw(kind: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
     [&[kind], &(value.len() as u16).to_be_bytes()[..], value].concat()
+}
+
+fn of_visitor(number: u64) -> RequestNotes {
+    RequestNotes { visitor: NonZeroU64::new(number) }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -106,8 +112,13 @@ fn frames_are_the_bytes_of_the_examples() {
             "000027 00 00000000  02 00000400 00010000  02 0010 5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a  06 0008 3766336130396332",
         ),
         (
-            Frame::Request { stream: 1, kind: BodyKind::None, head: get },
-            "000024 01 00000001  00 \
+            Frame::Request { stream: 1, kind: BodyKind::None, notes: RequestNotes::default(), head: get },
+            "000026 01 00000001  00 0000 \
+             474554202f20485454502f312e310d0a486f73743a20612e6578616d706c650d0a0d0a",
+        ),
+        (
+            Frame::Request { stream: 3, kind: BodyKind::Unknown, notes: of_visitor(0x00c0_ffee), head: get },
+            "000031 01 00000003  02 000b  01 0008 0000000000c0ffee \
              474554202f20485454502f312e310d0a486f73743a20612e6578616d706c650d0a0d0a",
         ),
         (
@@ -221,7 +232,7 @@ fn lengths_that_a_kind_of_frame_does_not_have_are_faults() {
 #[test]
 fn limits_are_kept_to_the_byte() {
     for (kind, start, max) in [
-        (1, &[0][..], LINK_HEAD_BYTES_MAX),
+        (1, &[0, 0, 0][..], LINK_HEAD_BYTES_MAX),
         (2, &[1, 0, 0, 0, 0, 0, 0, 0, 9], LINK_HEAD_BYTES_MAX),
         (3, &[], DATA_BYTES_MAX),
         (4, &[], TRAILER_BYTES_MAX),
@@ -252,7 +263,7 @@ fn nobody_gives_a_credit_of_nothing() {
 
 #[test]
 fn an_unknown_kind_of_body_is_a_fault() {
-    assert_eq!(fault(1, 1, &[4]), Some(LinkFault::Frame));
+    assert_eq!(fault(1, 1, &[4, 0, 0]), Some(LinkFault::Frame));
     assert_eq!(fault(2, 1, &[255]), Some(LinkFault::Frame));
 }
 
@@ -343,6 +354,38 @@ fn of_a_tlv_that_comes_twice_the_last_counts() {
     let record = raw(0, 0, &[HELLO, &tlv(1, b"first"), &tlv(1, b"last")].concat());
     let hello = Hello { streams_max: 1024, window: 65_536, name: "last".into(), ..Hello::default() };
     assert_eq!(parse(&record), Ok(vec![Frame::Hello(hello)]));
+}
+
+#[test]
+fn what_a_request_says_beside_its_head_keeps_to_its_rules() {
+    let request = |notes: &[u8]| {
+        let length = (notes.len() as u16).to_be_bytes();
+        raw(1, 7, &[&[0], &length[..], notes, b"head"].concat())
+    };
+    let of = |notes: &[u8]| match parse(&request(notes)).map(|mut frames| frames.pop()) {
+        Ok(Some(Frame::Request { notes, head: b"head", .. })) => Ok(notes.visitor.map_or(0, NonZeroU64::get)),
+        Ok(other) => panic!("{other:?}"),
+        Err(fault) => Err(fault),
+    };
+    let visitor = |number: u64| tlv(1, &number.to_be_bytes());
+    assert_eq!(of(b""), Ok(0));
+    assert_eq!(of(&visitor(0)), Ok(0));
+    assert_eq!(of(&visitor(u64::MAX)), Ok(u64::MAX));
+    assert_eq!(of(&[visitor(1), tlv(200, b"later"), visitor(2)].concat()), Ok(2));
+    assert_eq!(of(&tlv(200, &[0; REQUEST_NOTES_BYTES_MAX - 3])), Ok(0));
+    assert_eq!(of(&tlv(200, &[0; REQUEST_NOTES_BYTES_MAX - 2])), Err(LinkFault::Frame));
+    assert_eq!(of(&tlv(1, &[0; 7])), Err(LinkFault::Frame));
+    assert_eq!(of(&[visitor(1), tlv(1, b"")].concat()), Err(LinkFault::Frame));
+    assert_eq!(of(b"\x01"), Err(LinkFault::Frame));
+    assert_eq!(of(b"\x01\0\x09\0\0\0\0\0\0\0\x01"), Err(LinkFault::Frame));
+    for length in [0, 1] {
+        assert_eq!(
+            fault(1, 7, &[0, 0, 0][..1 + length]),
+            Some(LinkFault::Frame),
+            "no length of what it says"
+        );
+    }
+    assert_eq!(fault(1, 7, b"\0\0\x05head"), Some(LinkFault::Frame), "longer than what there is");
 }
 
 #[test]
@@ -483,10 +526,8 @@ fn any_frame() -> impl Strategy<Value = Frame<'static>> {
     let stream = || 1..=u32::MAX;
     prop_oneof![
         hello().prop_map(Frame::Hello),
-        (stream(), body(), bytes(0..300)).prop_map(|(stream, kind, head)| Frame::Request {
-            stream,
-            kind,
-            head
+        (stream(), body(), any::<u64>(), bytes(0..300)).prop_map(|(stream, kind, visitor, head)| {
+            Frame::Request { stream, kind, notes: of_visitor(visitor), head }
         }),
         (stream(), body(), bytes(0..300)).prop_map(|(stream, kind, head)| Frame::Response {
             stream,

@@ -506,6 +506,7 @@ mod tests {
     use crate::config::{ConnectorConfig, GatewayUrl, TargetUrl};
     use crate::hub::admission::{Pool, Purpose};
     use crate::hub::mailbox::{FirstWindows, Inbox};
+    use crate::link::frame::RequestNotes;
     use crate::machine::Effects;
     use crate::secret::tests::own_keys;
     use crate::time::Now;
@@ -524,7 +525,8 @@ mod tests {
         let (hub, exchange) = hub_and_exchange();
         let (mut fx, mut io, mut now) = (Effects::default(), Io::default(), Now::default());
         let text = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".to_vec();
-        exchange.deliver_request(LinkHead { kind: BodyKind::None, text }, &mut fx);
+        let head = LinkHead { kind: BodyKind::None, text };
+        exchange.deliver_request(head, RequestNotes::default(), &mut fx);
         TargetConn::serve(&hub, exchange, true, &mut Cx { now, fx: &mut fx });
         let mut machine = fx.dials.pop().unwrap().machine;
         let mut advance = |io: &mut Io, now: Now| machine.advance(&mut Cx { now, fx: &mut fx }, io).unwrap();
@@ -546,7 +548,8 @@ mod tests {
         let (mut fx, mut io) = (Effects::default(), Io::default());
         let mut cx = Cx { now: Now::default(), fx: &mut fx };
         let text = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\n\r\n".to_vec();
-        exchange.deliver_request(LinkHead { kind: BodyKind::Upgrade, text }, cx.fx);
+        let head = LinkHead { kind: BodyKind::Upgrade, text };
+        exchange.deliver_request(head, RequestNotes::default(), cx.fx);
         exchange.deliver_data(b"GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", cx.fx);
         TargetConn::serve(&hub, exchange, true, &mut cx);
         let mut machine = cx.fx.dials.pop().unwrap().machine;

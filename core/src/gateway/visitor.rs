@@ -15,6 +15,7 @@
 mod carrying;
 
 use std::net::IpAddr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -45,6 +46,8 @@ pub(super) struct Visitor {
     hub: Arc<GatewayHub>,
     port: PortId,
     from: IpAddr,
+    /// A number for this connection, from its first exchange on; none if many visitors may share it.
+    number: Option<NonZeroU64>,
     scan: HeadScan,
     carried: Option<Box<Carried>>,
     ending: Option<End>,
@@ -61,6 +64,7 @@ impl Visitor {
             hub,
             port,
             from,
+            number: None,
             scan: HeadScan::default(),
             carried: None,
             ending: None,

@@ -26,7 +26,7 @@ use crate::http1::body::BodyKind;
 use crate::limits::{
     CREDIT_BYTES_MAX, DATA_BYTES_MAX, MAILBOX_BYTES, MAILBOX_BYTES_MIN, RECORD_PLAIN_BYTES_MAX,
 };
-use crate::link::frame::{Frame, ResetCode};
+use crate::link::frame::{Frame, RequestNotes, ResetCode};
 use crate::machine::{Effects, PortId};
 
 /// What the HTTP side consumed is told to the link in portions of a quarter of the first window.
@@ -98,6 +98,7 @@ struct State {
     known: bool,
     /// Whether the exchange stands in the link's inbox.
     queued: bool,
+    notes: RequestNotes,
     to_link: Outbound,
     to_http: Inbound,
     /// The memory that is set aside for it.
@@ -246,6 +247,7 @@ impl Exchange {
                 stream: None,
                 known: false,
                 queued: false,
+                notes: RequestNotes::default(),
                 to_link: Outbound { credit: windows.to_link, ..Outbound::default() },
                 to_http: Inbound::default(),
                 lease,
@@ -264,7 +266,15 @@ impl Exchange {
         self.lock().http = Some(port);
     }
 
-    /// Posts a head: the request's or the final response's.
+    /// Posts the head of the request.
+    pub(crate) fn post_request(self: &Arc<Self>, head: LinkHead, notes: RequestNotes, fx: &mut Effects) {
+        self.post_to(fx, |state| {
+            state.notes = notes;
+            state.to_link.head = Some(head);
+        });
+    }
+
+    /// Posts the head of the final response.
     pub(crate) fn post_head(self: &Arc<Self>, head: LinkHead, fx: &mut Effects) {
         self.post(fx, |to_link| to_link.head = Some(head));
     }
@@ -453,7 +463,8 @@ impl Exchange {
     }
 
     /// Delivers the head of a request, whose memory is part of the lease.
-    pub(crate) fn deliver_request(&self, head: LinkHead, fx: &mut Effects) {
+    pub(crate) fn deliver_request(&self, head: LinkHead, notes: RequestNotes, fx: &mut Effects) {
+        self.lock().notes = notes;
         self.deliver(fx, |to_http| to_http.head = Some(head));
     }
 
@@ -571,7 +582,10 @@ impl Exchange {
                 return drained;
             }
             match sends {
-                Sends::Requests => Frame::Request { stream, kind: *kind, head: text }.put(frames),
+                Sends::Requests => {
+                    let notes = state.notes;
+                    Frame::Request { stream, kind: *kind, notes, head: text }.put(frames)
+                }
                 Sends::Responses => Frame::Response { stream, kind: *kind, head: text }.put(frames),
             }
             *head = None;
@@ -702,8 +716,8 @@ mod tests {
     fn posting_rings_the_link_once_until_it_drained() {
         let (inbox, exchange) = exchange(100);
         let mut fx = Effects::default();
-        exchange
-            .post_head(LinkHead { kind: BodyKind::None, text: b"GET / HTTP/1.1\r\n\r\n".to_vec() }, &mut fx);
+        let head = LinkHead { kind: BodyKind::None, text: b"GET / HTTP/1.1\r\n\r\n".to_vec() };
+        exchange.post_request(head, RequestNotes::default(), &mut fx);
         exchange.post_end(Vec::new(), &mut fx);
         assert_eq!(fx.wakes, [LINK]);
         let mut ready = Vec::new();
@@ -751,8 +765,8 @@ mod tests {
     fn a_request_that_is_given_up_before_it_was_sealed_leaves_no_trace() {
         let (_inbox, exchange) = exchange(10);
         let mut fx = Effects::default();
-        exchange
-            .post_head(LinkHead { kind: BodyKind::None, text: b"GET / HTTP/1.1\r\n\r\n".to_vec() }, &mut fx);
+        let head = LinkHead { kind: BodyKind::None, text: b"GET / HTTP/1.1\r\n\r\n".to_vec() };
+        exchange.post_request(head, RequestNotes::default(), &mut fx);
         exchange.post_end(Vec::new(), &mut fx);
         exchange.number(1);
         exchange.reset(ResetCode::Cancelled, "gone", &mut fx);

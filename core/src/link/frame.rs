@@ -7,16 +7,17 @@
 //!   00 00 05  │    03    │ 00 00 00 07 │ "Hello"          DATA on stream 7
 //!   00 00 04  │    06    │ 00 00 00 07 │ 00 00 40 00      WINDOW on stream 7: 16,384 bytes more
 //! ```
-//! HELLO, PEERS and STATS carry TLVs (type u8, length u16, value). Frames and TLVs of unknown types are skipped, a TLV
+//! HELLO, REQUEST, PEERS and STATS carry TLVs (type u8, length u16, value). Frames and TLVs of unknown types are skipped, a TLV
 //! that is missing stands for zero or nothing, and of one that comes twice the last counts.
 
+use std::num::NonZeroU64;
 use std::{fmt, iter, mem};
 
 use crate::fault::LinkFault;
 use crate::http1::body::BodyKind;
 use crate::limits::{
     CREDIT_BYTES_MAX, DATA_BYTES_MAX, LINK_HEAD_BYTES_MAX, NAME_BYTES_MAX, PEERS_MAX, PEERS_PART_BYTES_MAX,
-    REASON_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, STATS_BYTES_MAX, TRAILER_BYTES_MAX,
+    REASON_BYTES_MAX, RECORD_PLAIN_BYTES_MAX, REQUEST_NOTES_BYTES_MAX, STATS_BYTES_MAX, TRAILER_BYTES_MAX,
 };
 use crate::time::UnixSecs;
 
@@ -27,7 +28,7 @@ const HEADER_BYTES: usize = 8;
 // A record, less its sequence number, can hold the largest frame of every kind.
 const _: () = {
     let room = RECORD_PLAIN_BYTES_MAX - 8 - HEADER_BYTES;
-    assert!(9 + LINK_HEAD_BYTES_MAX <= room);
+    assert!(9 + 2 + REQUEST_NOTES_BYTES_MAX + LINK_HEAD_BYTES_MAX <= room);
     assert!(DATA_BYTES_MAX <= room);
     assert!(TRAILER_BYTES_MAX <= room);
     assert!(4 + REASON_BYTES_MAX <= room);
@@ -61,6 +62,8 @@ pub enum Frame<'a> {
         stream: u32,
         /// How the body comes.
         kind: BodyKind,
+        /// What the gateway knows of the request that its head does not say.
+        notes: RequestNotes,
         /// The head as HTTP/1.1 text, at most [`LINK_HEAD_BYTES_MAX`] bytes; not looked at here.
         head: &'a [u8],
     },
@@ -157,8 +160,15 @@ impl<'a> Frame<'a> {
     pub fn put(&self, out: &mut Vec<u8>) {
         match self {
             Frame::Hello(hello) => put_frame(out, kind::HELLO, 0, |out| hello.put(out)),
-            Frame::Request { stream, kind, head } => put_head(out, kind::REQUEST, *stream, *kind, head),
-            Frame::Response { stream, kind, head } => put_head(out, kind::RESPONSE, *stream, *kind, head),
+            Frame::Request { stream, kind, notes, head } => put_frame(out, kind::REQUEST, *stream, |out| {
+                put_body_kind(out, *kind);
+                notes.put(out);
+                out.extend_from_slice(head);
+            }),
+            Frame::Response { stream, kind, head } => put_frame(out, kind::RESPONSE, *stream, |out| {
+                put_body_kind(out, *kind);
+                out.extend_from_slice(head);
+            }),
             Frame::Data { stream, bytes } => put_bytes(out, kind::DATA, *stream, bytes),
             Frame::End { stream, trailers } => put_bytes(out, kind::END, *stream, trailers),
             Frame::Reset { stream, code, reason } => put_frame(out, kind::RESET, *stream, |out| {
@@ -199,13 +209,14 @@ impl<'a> Frame<'a> {
 
     fn of_stream(kind: u8, stream: u32, mut payload: Bytes<'a>) -> Result<Self, LinkFault> {
         match kind {
-            kind::REQUEST | kind::RESPONSE => {
-                let body = take_body_kind(&mut payload)?;
-                let head = payload.up_to(LINK_HEAD_BYTES_MAX)?;
-                Ok(match kind {
-                    kind::REQUEST => Frame::Request { stream, kind: body, head },
-                    _ => Frame::Response { stream, kind: body, head },
-                })
+            kind::REQUEST => {
+                let kind = take_body_kind(&mut payload)?;
+                let notes = RequestNotes::take(&mut payload)?;
+                Ok(Frame::Request { stream, kind, notes, head: payload.up_to(LINK_HEAD_BYTES_MAX)? })
+            }
+            kind::RESPONSE => {
+                let kind = take_body_kind(&mut payload)?;
+                Ok(Frame::Response { stream, kind, head: payload.up_to(LINK_HEAD_BYTES_MAX)? })
             }
             kind::DATA => match payload.up_to(DATA_BYTES_MAX)? {
                 [] => Err(LinkFault::Frame),
@@ -366,6 +377,42 @@ impl fmt::Debug for Hello {
             .field("epoch", &self.epoch)
             .field("id", &self.id)
             .finish()
+    }
+}
+
+/// What a gateway knows of a request that its head does not say.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct RequestNotes {
+    /// A number for the visitor's connection, drawn at random; none if many visitors may share the connection.
+    pub visitor: Option<NonZeroU64>,
+}
+
+impl RequestNotes {
+    const VISITOR: u8 = 1;
+
+    fn put(self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0, 0]);
+        if let Some(visitor) = self.visitor {
+            put_tlv(out, Self::VISITOR, &visitor.get().to_be_bytes());
+        }
+        let length = u16::try_from(out.len() - start - 2).expect("a few numbers");
+        out[start..start + 2].copy_from_slice(&length.to_be_bytes());
+    }
+
+    fn take(bytes: &mut Bytes<'_>) -> Result<Self, LinkFault> {
+        let length = usize::from(u16::from_be_bytes(bytes.array()?));
+        if length > REQUEST_NOTES_BYTES_MAX {
+            return Err(LinkFault::Frame);
+        }
+        let mut entries = Bytes(bytes.slice(length)?);
+        let mut notes = Self::default();
+        while let Some((kind, value)) = entries.tlv()? {
+            if kind == Self::VISITOR {
+                notes.visitor = NonZeroU64::new(u64::from_be_bytes(exactly(value)?));
+            }
+        }
+        Ok(notes)
     }
 }
 
@@ -677,19 +724,16 @@ fn put_bytes(out: &mut Vec<u8>, kind: u8, stream: u32, payload: &[u8]) {
     put_frame(out, kind, stream, |out| out.extend_from_slice(payload));
 }
 
-fn put_head(out: &mut Vec<u8>, kind: u8, stream: u32, body: BodyKind, head: &[u8]) {
-    put_frame(out, kind, stream, |out| {
-        match body {
-            BodyKind::None => out.push(0),
-            BodyKind::Sized(length) => {
-                out.push(1);
-                out.extend_from_slice(&length.to_be_bytes());
-            }
-            BodyKind::Unknown => out.push(2),
-            BodyKind::Upgrade => out.push(3),
+fn put_body_kind(out: &mut Vec<u8>, kind: BodyKind) {
+    match kind {
+        BodyKind::None => out.push(0),
+        BodyKind::Sized(length) => {
+            out.push(1);
+            out.extend_from_slice(&length.to_be_bytes());
         }
-        out.extend_from_slice(head);
-    });
+        BodyKind::Unknown => out.push(2),
+        BodyKind::Upgrade => out.push(3),
+    }
 }
 
 fn put_tlv(out: &mut Vec<u8>, kind: u8, value: &[u8]) {

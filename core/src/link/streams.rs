@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::flow::RecvWindow;
-use super::frame::{Frame, Hello, Peer, PeersCollector, ResetCode, Stats};
+use super::frame::{Frame, Hello, Peer, PeersCollector, RequestNotes, ResetCode, Stats};
 use crate::fault::LinkFault;
 use crate::http1::body::{BodyKind, is_valid_trailers};
 use crate::hub::admission::{Pool, Purpose, exchange_bytes};
@@ -189,7 +189,9 @@ impl Streams {
                 self.peer_window = hello.window;
                 notices.push(Notice::Hello(hello));
             }
-            Frame::Request { stream, kind, head } => self.request(stream, kind, head, cx, notices)?,
+            Frame::Request { stream, kind, notes, head } => {
+                self.request(stream, notes, (kind, head), cx, notices)?
+            }
             Frame::Response { stream, kind, head } => self.response(stream, kind, head, cx.fx)?,
             Frame::Data { stream, bytes } => self.data(stream, bytes, cx)?,
             Frame::End { stream, trailers } => self.end(stream, trailers, cx.fx)?,
@@ -249,8 +251,8 @@ impl Streams {
     fn request(
         &mut self,
         stream: u32,
-        kind: BodyKind,
-        head: &[u8],
+        notes: RequestNotes,
+        (kind, head): (BodyKind, &[u8]),
         cx: &mut Cx<'_>,
         notices: &mut Vec<Notice>,
     ) -> Result<(), LinkFault> {
@@ -274,7 +276,7 @@ impl Streams {
                 exchange.opened(stream);
                 let head = LinkHead { kind, text: head.to_vec() };
                 let idempotent = head.is_idempotent();
-                exchange.deliver_request(head, cx.fx);
+                exchange.deliver_request(head, notes, cx.fx);
                 let mut opened = Stream::new(exchange.clone(), cx.now.mono);
                 opened.take_head(kind);
                 self.open.insert(stream, opened);
@@ -449,7 +451,7 @@ mod tests {
         let head = b"POST / HTTP/1.1\r\nHost: a\r\n\r\n";
         for frame in [
             Frame::Hello(Hello::default()),
-            Frame::Request { stream: 1, kind: BodyKind::Unknown, head },
+            Frame::Request { stream: 1, kind: BodyKind::Unknown, notes: RequestNotes::default(), head },
             Frame::Data { stream: 1, bytes: b"hello" },
         ] {
             streams.take_in(frame, &mut Cx { now: Now::default(), fx }, &mut notices).unwrap();
@@ -489,8 +491,8 @@ mod tests {
         let reset = |stream| Frame::Reset { stream, code: ResetCode::Cancelled, reason: "gone" };
         assert_eq!(take(reset(1)), Ok(()));
         for stream in 2..50_000 {
-            let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-            assert_eq!(take(Frame::Request { stream, kind: BodyKind::None, head }), Ok(()));
+            let (notes, head) = (RequestNotes::default(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(take(Frame::Request { stream, kind: BodyKind::None, notes, head }), Ok(()));
             assert_eq!(take(reset(stream)), Ok(()));
         }
         assert_eq!(take(reset(1)), Err(LinkFault::Flood));
@@ -504,8 +506,8 @@ mod tests {
         let mut take =
             |frame| streams.take_in(frame, &mut Cx { now: Now::default(), fx: &mut fx }, &mut Vec::new());
         for stream in 2..2 + 2 * limits::STREAMS_MAX {
-            let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-            assert_eq!(take(Frame::Request { stream, kind: BodyKind::None, head }), Ok(()));
+            let (notes, head) = (RequestNotes::default(), b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(take(Frame::Request { stream, kind: BodyKind::None, notes, head }), Ok(()));
             if stream % 2 == 0 {
                 assert_eq!(take(Frame::Reset { stream, code: ResetCode::Cancelled, reason: "gone" }), Ok(()));
             }

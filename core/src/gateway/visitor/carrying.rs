@@ -6,6 +6,7 @@
 //!            └─────────────────────────────────────────────────────────── else ◀─────┘
 //! ```
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -21,7 +22,7 @@ use crate::hub::admission::{Lease, Pool, Purpose, Slot, exchange_bytes};
 use crate::hub::mailbox::{Exchange, Failure, FirstWindows, LinkHead};
 use crate::hub::registry::{Connector, Pick};
 use crate::limits::{self, WINDOW_BYTES};
-use crate::link::frame::ResetCode;
+use crate::link::frame::{RequestNotes, ResetCode};
 use crate::machine::{Cx, End, Io};
 use crate::time::{Instant, Now, Timers, Why};
 
@@ -108,7 +109,7 @@ impl Visitor {
             Framing::Empty => Request::Done,
             _ => Request::Body(Decoder::new(framing)),
         };
-        exchange.post_head(head, cx.fx);
+        exchange.post_request(head, self.notes(), cx.fx);
         if matches!(request, Request::Done) {
             exchange.post_end(Vec::new(), cx.fx);
         }
@@ -127,6 +128,14 @@ impl Visitor {
             unreported: 0,
             blocked: false,
         }));
+    }
+
+    /// What goes beside the head of a request: whose connection it came on. Behind a proxy that are many.
+    fn notes(&mut self) -> RequestNotes {
+        if self.number.is_none() && !self.from.to_canonical().is_loopback() {
+            self.number = NonZeroU64::new(self.hub.seeds.number());
+        }
+        RequestNotes { visitor: self.number }
     }
 
     /// Finds a connector and sets the memory of an exchange aside.
@@ -450,7 +459,7 @@ impl Visitor {
         let windows = FirstWindows { to_link: connector.window, to_http: WINDOW_BYTES };
         carried.exchange = Exchange::new(connector.inbox.clone(), Some(self.port), windows, lease);
         (carried.connector, carried._slot) = (connector, slot);
-        carried.exchange.post_head(head, cx.fx);
+        carried.exchange.post_request(head, self.notes(), cx.fx);
         let room = carried.exchange.room();
         if room.bytes() < body.len() {
             return false;

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use crate::http1::head::parse_request;
 use crate::http1::hop::HostRule;
 use crate::hub::ConnectorHub;
 use crate::limits;
-use crate::link::frame::{Frame, Hello, Peer, ResetCode, Stats, put_peers};
+use crate::link::frame::{Frame, Hello, Peer, RequestNotes, ResetCode, Stats, put_peers};
 use crate::link::handshake::{Verdict, verify};
 use crate::machine::{Dial, Endpoint, Process};
 use crate::seal::FixedIv;
@@ -549,7 +550,9 @@ fn say_one(far: &mut FarEnd, insists: bool, input: &mut Input<'_>, frames: &mut 
                 _ => ("OPTIONS * HTTP/1.1\r\nTE: trailers\r\n", BodyKind::None),
             };
             let head = format!("{start}Host: a\r\nX-Stream: {next}\r\n\r\n");
-            far.say(&Frame::Request { stream: next, kind, head: head.as_bytes() }, insists, frames);
+            // A few visitors, and proxies among them, whose connections the app may log in.
+            let notes = RequestNotes { visitor: NonZeroU64::new(u64::from(amount >> 4 & 3)) };
+            far.say(&Frame::Request { stream: next, kind, notes, head: head.as_bytes() }, insists, frames);
             if amount & 0x80 == 0 && kind == BodyKind::None {
                 far.say(&Frame::End { stream: next, trailers: b"" }, insists, frames);
             }

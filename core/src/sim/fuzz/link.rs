@@ -200,7 +200,7 @@ impl FarEnd {
         match frame {
             // Whether it was said shows later.
             Frame::Hello(hello) => return self.role == Role::Gateway || hello.instance.is_some(),
-            Frame::Request { stream, kind, head } => {
+            Frame::Request { stream, kind, head, .. } => {
                 if self.role != Role::Gateway || *stream <= self.highest {
                     return false;
                 }
@@ -314,7 +314,7 @@ impl FarEnd {
                 assert_eq!((hello.window, hello.streams_max), (limits::WINDOW_BYTES, limits::STREAMS_MAX));
                 assert!(hello.instance.is_some());
             }
-            Frame::Request { stream, kind, head } => self.heard_request(*stream, *kind, head),
+            Frame::Request { stream, kind, head, .. } => self.heard_request(*stream, *kind, head),
             Frame::Response { stream, kind, head } => self.heard_response(*stream, *kind, head),
             Frame::Data { stream, bytes } => {
                 let heard = &mut self.stream(*stream).heard;
