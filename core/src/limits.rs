@@ -44,6 +44,9 @@ pub const LINGER_STRETCH_BYTES_MIN: usize = 5 * 1024;
 pub const REST_WAIT: Duration = Duration::from_millis(1);
 /// How long the app may neither take a request byte nor send one before its final head (`--response-timeout`).
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
+/// A visitor that has taken nothing of what waits for it for so long makes room where places run out; no network of
+/// somebody who reads rests longer than a lost packet or two.
+pub const STALL: Duration = Duration::from_secs(5);
 /// How long a visitor may take no byte of waiting output (`--send-timeout`).
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// What is kept of a request's body so that another connector can have it, as far as there is memory for speed.
@@ -212,7 +215,7 @@ pub const PIN_CHARS: usize = 6;
 /// A fixed PIN shorter than this gets a warning.
 pub const PIN_CHARS_GOOD: usize = 10;
 /// Connections of a gateway at once, visitors and links together: some 20 KiB each when busy and 1 KiB when idle. From
-/// fifteen sixteenths of it on, or of what a runtime allows, each newcomer sheds the visitors that have been idle longest.
+/// fifteen sixteenths of it on, or of what a runtime allows, each newcomer sheds the visitors that have rested longest.
 pub const CONNECTIONS_MAX: u32 = 16_384;
 /// Descriptors that no connection gets: what waits for readiness, signals and names to be resolved, and the one with which
 /// a connection beyond the limit is accepted to be closed.

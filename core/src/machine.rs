@@ -128,9 +128,16 @@ pub struct Io {
 pub(crate) struct SendWatch {
     /// What it had taken in all when the deadline was set.
     taken_before: u64,
+    /// When it took something last, or something began to wait.
+    since: Instant,
 }
 
 impl SendWatch {
+    /// Since when it has taken nothing of what waits; none if nothing does.
+    pub(crate) fn waits_since(&self, output: &SendBuf) -> Option<Instant> {
+        (!output.is_empty()).then_some(self.since)
+    }
+
     /// Keeps the deadline [`Why::Send`]; a fault once nothing was taken for `wait`.
     pub(crate) fn check(
         &mut self,
@@ -143,6 +150,7 @@ impl SendWatch {
             timers.clear(Why::Send);
         } else if output.taken() != self.taken_before || !timers.is_set(Why::Send) {
             timers.set(Why::Send, now + wait);
+            self.since = now;
         } else if timers.is_due(Why::Send, now) {
             return Err(Fault::TimedOut);
         }

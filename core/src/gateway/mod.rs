@@ -11,7 +11,7 @@ use self::visitor::{Turn, Visitor};
 use crate::fault::Fault;
 use crate::hub::GatewayHub;
 use crate::hub::admission::Slot;
-use crate::hub::crowd::Stay;
+use crate::hub::crowd::{Rest, Stay};
 use crate::machine::{Cx, End, Io, Lost, Machine, PortId, Want};
 
 /// One connection that the gateway accepted.
@@ -47,15 +47,19 @@ impl Machine for GatewayConn {
         if let Stage::Visitor(visitor) = &mut self.stage {
             match visitor.advance(cx, io)? {
                 Turn::Want(want) => {
-                    let idle = visitor.is_idle() && io.output.is_empty();
-                    let leaves = self.stay.note(idle, cx.now.mono);
-                    return Ok(if leaves { Want { end: Some(End::Close), ..want } } else { want });
+                    let rest = visitor.rest(io);
+                    let end = match rest {
+                        _ if !self.stay.note(rest, cx.now.mono) => want.end,
+                        Some(Rest::Idle) => Some(End::Close),
+                        _ => Some(End::Abort),
+                    };
+                    return Ok(Want { end, ..want });
                 }
                 Turn::Joined(keys, waiting) => {
                     let link =
                         GatewayLink::new(self.hub.clone(), self.port, self.from, &keys, waiting, cx.now);
                     self.stage = Stage::Link(Box::new(link));
-                    self.stay.note(false, cx.now.mono);
+                    self.stay.note(None, cx.now.mono);
                 }
             }
         }
@@ -83,6 +87,26 @@ mod tests {
     use crate::machine::{Effects, Process};
     use crate::secret::tests::own_keys;
     use crate::time::{Now, Why};
+
+    #[test]
+    fn a_visitor_that_does_not_take_its_answer_makes_room_after_a_while() {
+        let hub = GatewayHub::new(GatewayConfig::new(own_keys()), [1; 32]);
+        let mut machine = Arc::clone(&hub).accept(([192, 0, 2, 1], 50_000).into()).unwrap();
+        let (mut io, mut now) = (Io::default(), Now::default());
+        io.input.push(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+        let mut ends = Vec::new();
+        for _ in 0..2 {
+            let mut fx = Effects::default();
+            machine.advance(&mut Cx { now, fx: &mut fx }, &mut io).unwrap();
+            assert!(!io.output.is_empty());
+            hub.make_room(&mut Cx { now, fx: &mut fx });
+            let want = machine.advance(&mut Cx { now, fx: &mut fx }, &mut io).unwrap();
+            ends.push((fx.wakes.len(), want.end));
+            now.mono = now.mono + limits::STALL;
+        }
+        assert_eq!(ends, [(0, None), (1, Some(End::Abort))]);
+        machine.lost(&mut Cx { now, fx: &mut Effects::default() }, Lost::Ended);
+    }
 
     #[test]
     fn a_visitor_that_waits_for_a_piece_to_be_acknowledged_sends_the_next_one_soon() {

@@ -28,6 +28,7 @@ use crate::http1::head::{HeadKind, HeadScan, RequestHead};
 use crate::http1::hop::{Arrival, LinkRequest, request_to_link};
 use crate::hub::GatewayHub;
 use crate::hub::admission::Slot;
+use crate::hub::crowd::Rest;
 use crate::limits;
 use crate::link::handshake::{self, LinkKeys, Verdict};
 use crate::machine::{Cx, End, Io, Lost, PortId, RestWatch, SendWatch, Want};
@@ -96,9 +97,11 @@ impl Visitor {
         Ok(Turn::Want(Want { acknowledge, ..self.want(io) }))
     }
 
-    /// Whether no request is under way; a part of a head may have come.
-    pub(super) fn is_idle(&self) -> bool {
-        self.carried.is_none() && self.ending.is_none()
+    /// Whether it does nothing that others should wait for: it takes nothing of what waits for it, or no request is under
+    /// way; a part of a head may have come.
+    pub(super) fn rest(&self, io: &Io) -> Option<Rest> {
+        let is_idle = self.carried.is_none() && self.ending.is_none();
+        self.watch.waits_since(&io.output).map(Rest::Stalls).or(is_idle.then_some(Rest::Idle))
     }
 
     pub(super) fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {

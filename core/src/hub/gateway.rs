@@ -120,7 +120,7 @@ impl Process for GatewayHub {
     }
 
     fn make_room(&self, cx: &mut Cx<'_>) {
-        self.crowd.make_room(cx.fx);
+        self.crowd.make_room(cx.now.mono, cx.fx);
     }
 
     fn drain(&self, cx: &mut Cx<'_>) {
