@@ -1,7 +1,7 @@
 //! A secret from a file or from standard input.
 //!
 //! One line end at the end is dropped, as editors and `echo` leave one; every other byte counts. Not more is read
-//! than a secret may have. A file that others may read is used, with a warning.
+//! than a secret may have. A file that others may read or write is used, with a warning.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -41,8 +41,14 @@ pub(crate) fn read(path: &Path) -> Result<SecretFile, Failure> {
     // The list that lets a service read its credential shows as a right of the file's group.
     let is_credential =
         std::env::var_os("CREDENTIALS_DIRECTORY").is_some_and(|folder| path.starts_with(folder));
-    let warning = (!is_credential && readable_by_others(&open))
-        .then(|| format!("{file} can be read by others on this machine: chmod 600 {file}"));
+    let [reads, writes] = rights_of_others(&open);
+    let can = match (reads, writes) {
+        (true, true) => "read and changed",
+        (true, false) => "read",
+        _ => "changed",
+    };
+    let warning = (!is_credential && (reads || writes))
+        .then(|| format!("{file} can be {can} by others on this machine: chmod 600 {file}"));
     Ok(SecretFile { bytes: read_bounded(open).map_err(unusable)?, warning })
 }
 
@@ -61,15 +67,18 @@ fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
 }
 
 #[cfg(unix)]
-fn readable_by_others(file: &File) -> bool {
+/// Whether others may read it, and write it.
+fn rights_of_others(file: &File) -> [bool; 2] {
     use std::os::unix::fs::PermissionsExt;
     // Only regular files: a pipe (`--secret-file <(pass show gesher)`) is as private as its file descriptor.
-    file.metadata().is_ok_and(|about| about.is_file() && about.permissions().mode() & 0o044 != 0)
+    let regular = file.metadata().ok().filter(|about| about.is_file());
+    let mode = regular.map_or(0, |about| about.permissions().mode());
+    [mode & 0o044 != 0, mode & 0o022 != 0]
 }
 
 #[cfg(not(unix))]
-fn readable_by_others(_: &File) -> bool {
-    false
+fn rights_of_others(_: &File) -> [bool; 2] {
+    [false; 2]
 }
 
 #[cfg(test)]
@@ -112,18 +121,23 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_that_others_may_read_gets_a_warning() {
+    fn a_file_that_others_may_read_or_write_gets_a_warning() {
         use std::os::unix::fs::PermissionsExt;
         let path = std::env::temp_dir().join(format!("gesher-secret-{}", std::process::id()));
         std::fs::write(&path, "a secret\n").unwrap();
         let mut warned = Vec::new();
-        for mode in [0o600, 0o400, 0o640, 0o604, 0o644] {
+        for mode in [0o600, 0o400, 0o640, 0o604, 0o620, 0o602, 0o666] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let file = read(&path).unwrap();
             assert_eq!(file.bytes, b"a secret");
-            warned.push(file.warning.is_some());
+            warned.push(
+                file.warning
+                    .map(|text| text.split(" by ").next().unwrap().split(" be ").last().unwrap().to_owned()),
+            );
         }
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(warned, [false, false, true, true, true]);
+        let warned: Vec<_> = warned.iter().map(Option::as_deref).collect();
+        let (read, changed) = (Some("read"), Some("changed"));
+        assert_eq!(warned, [None, None, read, read, changed, changed, Some("read and changed")]);
     }
 }
