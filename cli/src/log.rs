@@ -168,7 +168,9 @@ impl Log {
             | Event::UpgradeMissing { .. }
             | Event::ClockOff { .. }
             | Event::TargetDown { .. }
-            | Event::BadResponse { .. } => Level::Warning,
+            | Event::BadResponse { .. }
+            | Event::VisitorsNameRefused
+            | Event::MindsName { .. } => Level::Warning,
             Event::Peers(_) => Level::Detail,
             // GaveUp is the failure that the run ends with; figures are for those who ask.
             _ => return None,
@@ -203,6 +205,12 @@ impl Log {
             Event::TargetDown { target, why } => {
                 ("target_down", words::target_down(target, *why), fields.text("target", target))
             }
+            Event::VisitorsNameRefused => ("name_refused", words::VISITORS_NAME_REFUSED.into(), fields),
+            Event::MindsName { hint, rule } => (
+                "name_hint",
+                words::minds_name(*hint, rule),
+                fields.text("hint", format_args!("{hint:?}")).text("rule", rule.as_str()),
+            ),
             Event::BadResponse { rule: Some(rule) } => (
                 "bad_response",
                 format!("the app broke the rules of HTTP: {rule}"),
@@ -456,6 +464,8 @@ mod tests {
     use super::*;
     use gesher_core::event::Trouble;
     use gesher_core::fault::{Fault, LinkFault};
+    use gesher_core::http1::hop::HostRule;
+    use gesher_core::http1::hop::hints::NameHint;
     use gesher_core::link::handshake::{Missing, Refusal};
     use gesher_core::machine::{DialFault, Endpoint};
     use std::net::{IpAddr, Ipv4Addr};
@@ -678,6 +688,21 @@ mod tests {
             (
                 Event::BadResponse { rule: None },
                 "warning: the app closed the connection before it had answered",
+            ),
+            (
+                Event::MindsName { hint: NameHint::Vite, rule: HostRule::Preserve },
+                "warning: the app refused a request, perhaps since it is called otherwise (Vite; --host-header is preserve): \
+                 try --host-header rewrite (docs/http.md, \"What some apps have to be told\")",
+            ),
+            (
+                Event::MindsName { hint: NameHint::SendsVisitorsToItself, rule: HostRule::Rewrite },
+                "warning: a page of the app sends visitors to the name that only this machine knows: try --host-header \
+                 preserve (docs/http.md, \"What some apps have to be told\")",
+            ),
+            (
+                Event::VisitorsNameRefused,
+                "warning: the app does not know the visitor's name (Rails: Blocked hosts): requests carry no \
+                 X-Forwarded-Host from now on, as with --host-header rewrite-all",
             ),
         ];
         for (event, text) in cases {

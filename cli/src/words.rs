@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use gesher_core::event::{Disconnect, Trouble};
+use gesher_core::http1::hop::HostRule;
+use gesher_core::http1::hop::hints::NameHint;
 use gesher_core::link::handshake::{Missing, Refusal};
 use gesher_core::machine::{DialFault, Endpoint};
 
@@ -171,4 +173,37 @@ fn refusal_words(refusal: Refusal) -> (&'static str, &'static str) {
         ),
         Refusal::Seal => ("it has none of the ways of sealing offered", "update the older one of the two"),
     }
+}
+/// The app refused a request that said the visitor's name.
+pub(crate) const VISITORS_NAME_REFUSED: &str = "the app does not know the visitor's name (Rails: Blocked hosts): requests \
+     carry no X-Forwarded-Host from now on, as with --host-header rewrite-all";
+
+/// An answer shows that the app minds its name.
+pub(crate) fn minds_name(hint: NameHint, rule: &HostRule) -> String {
+    const WHERE: &str = "docs/http.md, \"What some apps have to be told\"";
+    let app = match hint {
+        NameHint::Vite => "Vite",
+        NameHint::Webpack => "webpack-dev-server",
+        NameHint::Rails => "Rails",
+        NameHint::Rack => "Rack, Sinatra",
+        NameHint::Django => "Django",
+        NameHint::Jupyter => "Jupyter",
+        NameHint::NextJs => "Next.js",
+        NameHint::SendsVisitorsToItself => {
+            return format!(
+                "a page of the app sends visitors to the name that only this machine knows: try --host-header preserve \
+                 ({WHERE})"
+            );
+        }
+    };
+    let other = match (rule, hint) {
+        (HostRule::Preserve | HostRule::Fixed(_), _) => "rewrite",
+        (HostRule::Rewrite, NameHint::Rails | NameHint::Rack) => "rewrite-all",
+        (HostRule::Rewrite | HostRule::RewriteAll, _) => "preserve",
+    };
+    format!(
+        "the app refused a request, perhaps since it is called otherwise ({app}; --host-header is {}): try --host-header \
+         {other} ({WHERE})",
+        rule.as_str()
+    )
 }

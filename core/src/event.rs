@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::http1::Violation;
+use crate::http1::hop::HostRule;
+use crate::http1::hop::hints::NameHint;
 use crate::link::frame::{Peer, Stats};
 use crate::link::handshake::{Missing, Refusal};
 use crate::machine::{DialFault, Endpoint};
@@ -100,6 +102,16 @@ pub enum Event {
     BadResponse {
         /// Which rule; none if it closed before it had answered.
         rule: Option<Violation>,
+    },
+    /// The app refused a request that said the visitor's name in X-Forwarded-Host, as Rails does: no request says it there
+    /// from now on. Comes once.
+    VisitorsNameRefused,
+    /// An answer shows that the app minds its name. Comes once for each hint.
+    MindsName {
+        /// What it shows.
+        hint: NameHint,
+        /// What the app is told that it is called.
+        rule: HostRule,
     },
     /// The gateway's figures, as asked for.
     Stats(Box<Stats>),

@@ -54,6 +54,19 @@ pub const KEPT_BODY_BYTES: usize = WINDOW_BYTES as usize;
 /// How often a request may pass one gateway before it is a loop (`Via`).
 pub const VIA_OWN_MAX: usize = 4;
 
+// ---- What an app's answers say of its name --------------------------------------------------------------------------
+
+/// A 403 of text waits at the connector until this much of its body came, if the request said the visitor's name: before
+/// the heading of Rails' *Blocked hosts* are 6.4 KB of style.
+pub const NAME_PAGE_BYTES: usize = 16 * 1024;
+/// It waits no longer than this.
+pub const NAME_PAGE_TIME: Duration = Duration::from_secs(1);
+/// So many bytes of another body are looked at for a hint.
+pub const NAME_HINT_BYTES: usize = 4 * 1024;
+/// So many responses that may refuse a name are looked into, and as many others: then whoever starts a connector has
+/// seen the hints.
+pub const NAME_HINT_LOOKS_MAX: u32 = 1000;
+
 // ---- The connector's pool ------------------------------------------------------------------------------------------
 
 /// An idle connection to the app is kept this long: Node closes its own after 5 s.

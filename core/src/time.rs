@@ -99,6 +99,8 @@ pub enum Why {
     Response,
     /// More informational responses of the app are read.
     Interim,
+    /// A page of the app that may refuse a name has come far enough to be judged.
+    Page,
     /// A new link has to say HELLO, or a handshake to be answered.
     Hello,
     /// The next PING is due.
@@ -129,6 +131,7 @@ impl Why {
         Why::Linger,
         Why::Response,
         Why::Interim,
+        Why::Page,
         Why::Hello,
         Why::Ping,
         Why::Quiet,

@@ -247,6 +247,10 @@ impl Transcript {
             Event::BadResponse { rule } => {
                 ("target", rule.map_or("broke off", |rule| rule.as_str()).to_owned())
             }
+            Event::VisitorsNameRefused => ("target", "refuses the visitor's name: no request says it".into()),
+            Event::MindsName { hint, rule } => {
+                ("target", format!("minds its name: {hint:?}, told by {}", rule.as_str()))
+            }
             Event::Stats(stats) => ("stats", format!("{} requests", stats.requests)),
             Event::Peers(peers) => {
                 ("peers", peers.iter().map(|peer| peer.name.as_str()).collect::<Vec<_>>().join(", "))

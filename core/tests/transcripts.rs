@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use gesher_core::config::GatewayConfig;
+use gesher_core::http1::hop::HostRule;
 use gesher_core::limits;
 use gesher_core::sim::{Act, AppRequest, Joiner, LinkTrouble, PIPE_BYTES, Visitor, Way, World, conversation};
 use insta::assert_snapshot;
@@ -1478,6 +1479,126 @@ fn a_refused_head_request_gets_no_body_as_soon_as_its_method_has_come() {
             world.send_end(visitor);
         }
         assert_eq!(world.requests("target-1").len(), 0);
+    }));
+}
+
+/// The page of Rails for a host that it does not know, as long as in Rails 8.
+fn blocked_hosts(host: &str) -> Vec<u8> {
+    let style = "a".repeat(6400);
+    let body = format!(
+        "<style>{style}</style><h1>Blocked hosts: {host}</h1><pre>config.hosts &lt;&lt; &quot;{host}&quot;</pre>"
+    );
+    let head = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html; charset=utf-8\r\n";
+    format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes()
+}
+
+/// Starts an app whose connector rewrites its name.
+fn start_rewriting(world: &mut World, handler: impl FnMut(&AppRequest) -> Vec<Act> + 'static) {
+    world.start_gateway(as_usual);
+    world.start_app("target-1", handler);
+    world.start_connector("connector-1", "target-1", |config| config.host_rule(HostRule::Rewrite));
+    world.run_ms(200);
+}
+
+#[test]
+fn an_app_that_refuses_the_visitors_name_is_asked_once_more_without_it_and_never_hears_it_again() {
+    assert_snapshot!(conversation("an app like Rails", 31, 20, |world| {
+        start_rewriting(world, |request| match request.head.contains("X-Forwarded-Host") {
+            true => {
+                let page = blocked_hosts("example.org");
+                let (first, second) = page.split_at(3000);
+                vec![Act::send(first), Act::WaitMs(300), Act::send(second)]
+            }
+            false => ok("hello"),
+        });
+        let posts = ask(world, post("/form", b"a=b"));
+        world.run_ms(500);
+        assert_eq!(got(world, posts).status, 403, "a POST is not sent twice");
+        assert_eq!(count(world, "refuses the visitor's name"), 1);
+
+        let gets = ask(world, get("/"));
+        world.run_ms(500);
+        assert_eq!(answer(world, gets), (200, "hello".into()));
+        assert_eq!(targets(world, "target-1"), ["POST /form", "GET /"]);
+    }));
+}
+
+#[test]
+fn requests_that_are_refused_for_the_visitors_name_at_once_are_all_asked_once_more() {
+    assert_snapshot!(conversation("an app like Rails, twice at once", 32, 20, |world| {
+        start_rewriting(world, |request| match request.head.contains("X-Forwarded-Host") {
+            true => vec![Act::WaitMs(50), Act::Send(blocked_hosts("example.org"))],
+            false => ok("hello"),
+        });
+        let visitors = [ask(world, get("/1")), ask(world, get("/2"))];
+        world.run_ms(500);
+        for visitor in visitors {
+            assert_eq!(answer(world, visitor), (200, "hello".into()));
+        }
+        assert_eq!(world.requests("target-1").len(), 4);
+        assert_eq!(count(world, "refuses the visitor's name"), 1, "it is said once");
+    }));
+}
+
+#[test]
+fn another_403_goes_on_as_it_is_and_waits_a_second_at_most() {
+    assert_snapshot!(conversation("other refusals", 33, 20, |world| {
+        let head = |length: usize| {
+            format!("HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\r\n")
+        };
+        start_rewriting(world, move |request| match request.target.as_str() {
+            "/short" => vec![Act::send(head(2) + "no")],
+            "/slow" => vec![Act::send(head(4) + "no"), Act::WaitMs(5000), Act::send("no")],
+            "/cut" => vec![Act::send(head(4) + "no"), Act::Reset],
+            "/long" => vec![Act::send(head(1 << 20)), Act::Fill(20_000), Act::WaitMs(9000), Act::Reset],
+            // The page that says that Host itself is not known, which asking again would not change.
+            _ => vec![Act::Send(blocked_hosts("localhost:3000"))],
+        });
+        let short = ask(world, get("/short"));
+        world.run_ms(100);
+        assert_eq!(answer(world, short), (403, "no".into()));
+        let slow = ask(world, get("/slow"));
+        world.run_ms(900);
+        assert!(world.received(slow).is_empty());
+        world.run_ms(300);
+        assert_eq!(answer(world, slow), (403, "no".into()), "what there is");
+        let cut = ask(world, get("/cut"));
+        world.run_ms(100);
+        assert_eq!(got(world, cut).status, 502);
+        let long = ask(world, get("/long"));
+        world.run_ms(200);
+        assert_eq!(got(world, long).status, 403);
+        let host = ask(world, get("/host"));
+        world.run_ms(100);
+        assert_eq!(got(world, host).status, 403);
+        assert_eq!(world.requests("target-1").len(), 5);
+        assert_eq!(count(world, "refuses the visitor's name"), 0);
+    }));
+}
+
+#[test]
+fn an_app_that_minds_its_name_is_noticed_once() {
+    assert_snapshot!(conversation("an app that shows how it is called", 34, 20, |world| {
+        let send = |status: &str, media: &str, body: &str| {
+            let length = body.len();
+            vec![Act::send(format!(
+                "HTTP/1.1 {status} x\r\nContent-Type: {media}\r\nContent-Length: {length}\r\n\r\n{body}"
+            ))]
+        };
+        start_rewriting(world, move |request| match request.target.as_str() {
+            "/image" => send("200", "image/png", "http://target-1/"),
+            "/other" => send("200", "application/json", "{\"tarball\":\"http://target-11/a.tgz\"}"),
+            "/vite" => send("403", "text/plain", "Blocked request. This host (\"x\") is not allowed."),
+            _ => send("200", "application/json", "{\"tarball\":\"http://target-1/a.tgz\"}"),
+        });
+        let visitor = world.visit();
+        for (target, hints) in
+            [("/image", 0), ("/other", 0), ("/json", 1), ("/json", 1), ("/vite", 2), ("/vite", 2)]
+        {
+            world.send(visitor, get(target));
+            world.run_ms(100);
+            assert_eq!(count(world, "minds its name"), hints, "{target}");
+        }
     }));
 }
 

@@ -15,8 +15,9 @@ use crate::event::Event;
 use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
-use crate::http1::head::{HeadKind, HeadScan};
-use crate::http1::hop::{TargetFacts, request_to_target, response_to_link};
+use crate::http1::head::{HeadKind, HeadScan, ResponseHead};
+use crate::http1::hop::hints::{self, NameHint};
+use crate::http1::hop::{HostRule, TargetFacts, request_to_target, response_to_link};
 use crate::hub::ConnectorHub;
 use crate::hub::admission::Slot;
 use crate::hub::mailbox::{Exchange, LinkHead};
@@ -57,7 +58,7 @@ struct Carrying {
     exchange: Arc<Exchange>,
     facts: TargetFacts,
     /// The request, as long as it may be sent once more: it has no body, and nothing of its answer came.
-    again: Option<LinkHead>,
+    again: Option<Again>,
     request: Request,
     response: Response,
     /// Body bytes in the output whose credit has not gone back.
@@ -68,6 +69,24 @@ struct Carrying {
     idle_max: Duration,
     /// The lane to the link has no room, or an informational response waits: nothing is read.
     blocked: bool,
+    /// The body is looked at for a sign that the app minds its name.
+    look: Option<Look>,
+}
+
+/// A request without a body that may be sent once more.
+struct Again {
+    head: LinkHead,
+    /// If the app closed its connection, which was used before, under it.
+    if_closed: bool,
+    /// If the app refused the visitor's name, which it said.
+    if_refused: bool,
+}
+
+/// How a body is looked at.
+struct Look {
+    status: u16,
+    /// How many more bytes are.
+    left: usize,
 }
 
 enum Request {
@@ -118,25 +137,31 @@ struct Broken {
     code: ResetCode,
     reason: &'static str,
     event: Option<Event>,
+    /// The app refused the visitor's name.
+    is_refusal: bool,
 }
 
 impl Broken {
     fn by_app(rule: Violation) -> Self {
         let event = Some(Event::BadResponse { rule: Some(rule) });
-        Self { code: ResetCode::ProtocolError, reason: rule.as_str(), event }
+        Self { code: ResetCode::ProtocolError, reason: rule.as_str(), event, is_refusal: false }
     }
 
     fn closed_early() -> Self {
         let event = Some(Event::BadResponse { rule: None });
-        Self { code: ResetCode::Internal, reason: "the app broke off", event }
+        Self { code: ResetCode::Internal, reason: "the app broke off", event, is_refusal: false }
     }
 
     fn cancelled() -> Self {
-        Self { code: ResetCode::Cancelled, reason: "cancelled", event: None }
+        Self { code: ResetCode::Cancelled, reason: "cancelled", event: None, is_refusal: false }
+    }
+
+    fn refused() -> Self {
+        Self { is_refusal: true, ..Self::cancelled() }
     }
 
     fn by_gateway(reason: &'static str) -> Self {
-        Self { code: ResetCode::ProtocolError, reason, event: None }
+        Self { code: ResetCode::ProtocolError, reason, event: None, is_refusal: false }
     }
 }
 
@@ -216,14 +241,8 @@ impl TargetConn {
             // It was given up before it began.
             return self.stage = Stage::Ending(End::Close);
         };
-        let config = &self.hub.config;
-        match request_to_target(
-            &head.text,
-            head.kind,
-            &config.host_rule,
-            &config.target.authority,
-            io.output.tail(),
-        ) {
+        let (rule, authority) = (self.hub.host_rule(), &self.hub.config.target.authority);
+        match request_to_target(&head.text, head.kind, rule, authority, io.output.tail()) {
             Err(_) => self.give_up(&exchange, Broken::by_gateway("malformed request head"), cx),
             Ok(request) => {
                 // Of an empty body only the END comes, which a second try may already have behind it.
@@ -232,11 +251,15 @@ impl TargetConn {
                 let framing = if upgrade { Framing::UntilClose } else { request.framing };
                 // Nothing follows an upgrade request before its 101.
                 let is_whole = !body || upgrade;
+                let if_closed = self.reused && is_whole && head.is_idempotent();
+                let translates = request.facts.visitors_host().is_some();
+                let says_name = translates && request.facts.tells_visitors_name;
+                let if_refused = says_name && head.kind == BodyKind::None && head.text.starts_with(b"GET ");
                 self.timers = Timers::default();
                 self.stage = Stage::Carrying(Box::new(Carrying {
                     exchange,
                     facts: request.facts,
-                    again: (self.reused && is_whole && head.is_idempotent()).then_some(head),
+                    again: (if_closed || if_refused).then_some(Again { head, if_closed, if_refused }),
                     request: if body { Request::Body(Encoder::new(framing)) } else { Request::Done },
                     response: Response::Head(HeadScan::default()),
                     unreported: 0,
@@ -244,6 +267,7 @@ impl TargetConn {
                     keep_alive: true,
                     idle_max: limits::TARGET_IDLE,
                     blocked: false,
+                    look: None,
                 }));
             }
         }
@@ -257,9 +281,12 @@ impl TargetConn {
         let moved =
             self.pump_response(&mut carrying, cx, io).and_then(|()| self.pump_request(&mut carrying, cx, io));
         if let Err(broken) = moved {
+            let is_closed = io.input.is_empty() && io.input.ended();
             return match carrying.again.take() {
-                Some(head) if io.input.is_empty() && io.input.ended() => {
-                    self.try_again(&carrying.exchange, head, cx)
+                Some(Again { head, if_closed, if_refused })
+                    if broken.is_refusal && if_refused || is_closed && if_closed =>
+                {
+                    self.try_again(&carrying.exchange, head, cx);
                 }
                 _ => self.give_up(&carrying.exchange, broken, cx),
             };
@@ -331,7 +358,7 @@ impl TargetConn {
         loop {
             let goes_on = match &mut carrying.response {
                 Response::Done | Response::TunnelDone => false,
-                Response::Head(_) => Self::take_head(carrying, cx, io)?,
+                Response::Head(_) => self.take_head(carrying, cx, io)?,
                 Response::Body(_) | Response::Tunnel(_) => self.pump_body(carrying, cx, io)?,
             };
             if !goes_on {
@@ -341,7 +368,7 @@ impl TargetConn {
     }
 
     /// Takes one head; false if it is not whole yet.
-    fn take_head(carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Broken> {
+    fn take_head(&mut self, carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Broken> {
         const SWITCHING_PROTOCOLS: u16 = 101;
         let Response::Head(scan) = &mut carrying.response else { return Ok(false) };
         let Some(head) = scan.take(io.input.unread(), HeadKind::AppResponse).map_err(Broken::by_app)? else {
@@ -355,6 +382,13 @@ impl TargetConn {
             return Ok(false);
         }
         let response = response_to_link(&head, &carrying.facts).map_err(Broken::by_app)?;
+        if response.status == 403 && hints::is_readable(&head) {
+            let body = &io.input.unread()[length..];
+            if !self.judge_refusal(carrying, response.framing, body, io.input.ended(), cx)? {
+                return Ok(false);
+            }
+        }
+        carrying.look = self.look_into(&head, &carrying.facts);
         io.input.consume(length);
         carrying.again = None;
         carrying.keep_alive &= !is_lax;
@@ -383,6 +417,79 @@ impl TargetConn {
         Ok(true)
     }
 
+    /// Whether a 403 may go on to the visitor; not while it may still turn out to refuse the visitor's name, which was
+    /// said for the sake of other apps.
+    ///
+    /// # Errors
+    /// It does, and the request may be sent once more, without that.
+    fn judge_refusal(
+        &mut self,
+        carrying: &Carrying,
+        framing: Framing,
+        body: &[u8],
+        ended: bool,
+        cx: &mut Cx<'_>,
+    ) -> Result<bool, Broken> {
+        let now = cx.now.mono;
+        let Some(host) = carrying.facts.visitors_host().filter(|_| carrying.facts.tells_visitors_name) else {
+            return Ok(true);
+        };
+        if hints::is_blocked_hosts_page(body, host) {
+            if self.hub.naming.learn_refusal() {
+                cx.fx.events.push(Event::VisitorsNameRefused);
+            }
+            let again = carrying.again.as_ref().is_some_and(|again| again.if_refused);
+            return if again { Err(Broken::refused()) } else { Ok(true) };
+        }
+        let is_whole = match framing {
+            Framing::Empty => true,
+            Framing::Sized(length) => body.len() as u64 >= length,
+            Framing::Chunked => body.ends_with(b"0\r\n\r\n"),
+            Framing::UntilClose => false,
+        };
+        self.timers.set_once(Why::Page, now + limits::NAME_PAGE_TIME);
+        let is_enough = is_whole || ended || body.len() >= limits::NAME_PAGE_BYTES;
+        let goes_on = is_enough || self.timers.is_due(Why::Page, now);
+        if goes_on {
+            self.timers.clear(Why::Page);
+        }
+        Ok(goes_on)
+    }
+
+    /// How the body of a final response is to be looked at, if at all.
+    fn look_into(&self, head: &ResponseHead<'_>, facts: &TargetFacts) -> Option<Look> {
+        let is_refusal = hints::may_be_refusal(head.status);
+        let translates = matches!(self.hub.config.host_rule, HostRule::Rewrite | HostRule::RewriteAll);
+        // What was said of it already is not said twice.
+        let is_known =
+            head.status == 403 && facts.tells_visitors_name && self.hub.naming.refuses_visitors_name();
+        let is_worth_it = is_refusal && !is_known || translates && (200..300).contains(&head.status);
+        if !is_worth_it || !self.hub.naming.may_look(is_refusal) || !hints::is_readable(head) {
+            return None;
+        }
+        self.hub.naming.count_look(is_refusal);
+        let left = if is_refusal { limits::NAME_PAGE_BYTES } else { limits::NAME_HINT_BYTES };
+        Some(Look { status: head.status, left })
+    }
+
+    /// Looks at the next piece of a body; what two pieces share is overlooked.
+    fn look_at_body(&self, look: &mut Option<Look>, cx: &mut Cx<'_>) {
+        let Some(Look { status, left }) = look else { return };
+        let seen = &self.scratch[..self.scratch.len().min(*left)];
+        *left -= seen.len();
+        let hint = match hints::may_be_refusal(*status) {
+            true => hints::refusal(*status, seen),
+            false => hints::names_authority(seen, self.hub.config.target.authority.as_bytes())
+                .then_some(NameHint::SendsVisitorsToItself),
+        };
+        if hint.is_some() || *left == 0 {
+            *look = None;
+        }
+        if let Some(hint) = hint.filter(|hint| self.hub.naming.give(*hint)) {
+            cx.fx.events.push(Event::MindsName { hint, rule: self.hub.host_rule().clone() });
+        }
+    }
+
     /// Moves body bytes; false if it can go no further now.
     fn pump_body(&mut self, carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Broken> {
         let (Response::Body(decoder) | Response::Tunnel(decoder)) = &mut carrying.response else {
@@ -394,6 +501,7 @@ impl TargetConn {
             self.scratch.clear();
             let consumed =
                 decoder.take(&mut io.input, room.bytes(), &mut self.scratch).map_err(Broken::by_app)?;
+            self.look_at_body(&mut carrying.look, cx);
             carrying.exchange.post_data(room, &mut self.scratch, cx.fx);
             if consumed == 0 && !decoder.is_done() {
                 if carrying.blocked || !io.input.ended() {
@@ -410,7 +518,7 @@ impl TargetConn {
         Ok(true)
     }
 
-    /// The app closed an idle connection just as the request went out: once more on a fresh one.
+    /// The app closed an idle connection just as the request went out, or refused a name: once more on a fresh one.
     fn try_again(&mut self, exchange: &Arc<Exchange>, head: LinkHead, cx: &mut Cx<'_>) {
         exchange.put_back(head);
         Self::dial(&self.hub, exchange.clone(), true, cx);
@@ -483,7 +591,9 @@ impl Machine for TargetConn {
                 _ => self.give_up(&exchange, Broken::closed_early(), cx),
             },
             Stage::Carrying(mut carrying) => match carrying.again.take() {
-                Some(head) if why == Lost::Reset => self.try_again(&carrying.exchange, head, cx),
+                Some(Again { head, if_closed: true, .. }) if why == Lost::Reset => {
+                    self.try_again(&carrying.exchange, head, cx);
+                }
                 _ if why == Lost::Dropped => self.give_up(&carrying.exchange, Broken::cancelled(), cx),
                 _ => self.give_up(&carrying.exchange, Broken::closed_early(), cx),
             },

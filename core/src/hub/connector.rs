@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand_core::RngCore;
 
 use super::admission::{Pool, Slots};
+use super::naming::Naming;
 use super::ports::Ports;
 use super::seeds::Seeds;
 use super::targets::IdleTargets;
 use crate::config::ConnectorConfig;
 use crate::connector::{Report, Supervisor};
+use crate::http1::hop::HostRule;
 use crate::machine::{Cx, Effects, Machine, PortId, Process};
 
 /// The hub of a connector's process: hands out the supervisor, which dials everything else.
@@ -21,6 +23,8 @@ pub struct ConnectorHub {
     pub(crate) seeds: Seeds,
     pub(crate) pool: Arc<Pool>,
     pub(crate) idle: IdleTargets,
+    /// What is known of how the app takes its names.
+    pub(crate) naming: Naming,
     /// Connections to the app.
     pub(crate) targets: Arc<Slots>,
     /// Names this process to the gateway, so that a new link replaces its own ghost; nobody else learns it.
@@ -51,6 +55,7 @@ impl ConnectorHub {
             ports,
             seeds,
             idle: IdleTargets::default(),
+            naming: Naming::default(),
             targets: Arc::default(),
             instance,
             epoch: AtomicU64::new(0),
@@ -65,6 +70,14 @@ impl ConnectorHub {
     pub fn ask_stats(&self, cx: &mut Cx<'_>) {
         self.stats_wanted.store(true, Ordering::Relaxed);
         self.ports.wake_all(cx.fx);
+    }
+
+    /// What the app is told that it is called, by what is known of it.
+    pub(crate) fn host_rule(&self) -> &HostRule {
+        match &self.config.host_rule {
+            HostRule::Rewrite if self.naming.refuses_visitors_name() => &HostRule::RewriteAll,
+            rule => rule,
+        }
     }
 
     pub(crate) fn take_stats_wanted(&self) -> bool {

@@ -6,6 +6,7 @@ mod connector;
 pub(crate) mod crowd;
 mod gateway;
 pub(crate) mod mailbox;
+mod naming;
 pub(crate) mod ports;
 pub(crate) mod registry;
 pub(crate) mod seeds;

@@ -53,6 +53,7 @@
 //! # }
 //! ```
 
+pub mod hints;
 mod names;
 mod request;
 mod response;

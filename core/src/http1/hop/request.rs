@@ -82,7 +82,7 @@ pub struct TargetFacts {
     pub expects_continue: bool,
     /// The protocols offered, joined by `, `; empty if no upgrade was asked for.
     pub upgrade: Vec<u8>,
-    /// Whether the app was told the visitor's name for it in X-Forwarded-Host.
+    /// Whether the app is told the visitor's name for it in X-Forwarded-Host.
     pub tells_visitors_name: bool,
     /// Set if names are to be translated back.
     pub(super) names: Option<Names>,

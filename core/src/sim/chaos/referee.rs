@@ -168,6 +168,8 @@ impl Referee {
             Event::BadResponse { rule } => {
                 seen.note(format!("bad response: {}", rule.map_or("broke off", |rule| rule.as_str())));
             }
+            Event::VisitorsNameRefused => seen.note("the visitor's name was refused"),
+            Event::MindsName { hint, .. } => seen.note(format!("minds its name: {hint:?}")),
             Event::Stats(_) => seen.note("stats"),
             Event::Peers(_) => seen.note("peers"),
         }
