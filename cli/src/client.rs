@@ -35,9 +35,12 @@ pub(crate) fn run(args: ClientArgs) -> Result<Exit, Failure> {
     let refused: Arc<OnceLock<Refusal>> = Arc::default();
     #[cfg(feature = "capture")]
     let process = match capture::recorder(capture, &log)? {
-        Some(recorder) => {
-            gesher_core::capture::connector(settings.config, settings::seed()?, settings::seed()?, recorder)
-        }
+        Some(recorder) => gesher_core::capture::connector(
+            settings.config,
+            settings::seed()?,
+            *settings::seed()?.bytes(),
+            recorder,
+        ),
         None => ConnectorHub::new(settings.config, settings::seed()?),
     };
     #[cfg(not(feature = "capture"))]

@@ -1,27 +1,39 @@
 //! A secret from a file or from standard input.
 //!
 //! One line end at the end is dropped, as editors and `echo` leave one; every other byte counts. Not more is read
-//! than a secret may have. A file that others may read or write is used, with a warning.
+//! than a secret may have, into memory that erases itself and never moves. A file that others may read or write is used,
+//! with a warning.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use gesher_core::limits::SECRET_BYTES_MAX;
+use zeroize::Zeroizing;
 
 use crate::exit::Failure;
 
+/// CR and LF.
+const LINE_END_BYTES_MAX: usize = 2;
+
 /// What a file held, and what to warn about.
-#[derive(Debug)]
 pub(crate) struct SecretFile {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: Zeroizing<Vec<u8>>,
     pub(crate) warning: Option<String>,
+}
+
+impl fmt::Debug for SecretFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretFile(..)")
+    }
 }
 
 /// Reads the secret in the file at `path`; `-` is standard input.
 pub(crate) fn read(path: &Path) -> Result<SecretFile, Failure> {
     if path.as_os_str() == "-" {
-        let bytes = read_bounded(io::stdin().lock())
+        let bytes = standard_input()
+            .and_then(read_bounded)
             .map_err(|why| Failure::failed(format_args!("--secret-file -: standard input: {why}")))?;
         return Ok(SecretFile { bytes, warning: None });
     }
@@ -53,10 +65,19 @@ pub(crate) fn read(path: &Path) -> Result<SecretFile, Failure> {
 }
 
 /// Reads at most a byte more than a secret may have, so that one that is too long is known as such.
-fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
-    let with_line_end = SECRET_BYTES_MAX as u64 + 2;
-    let mut bytes = Vec::new();
-    from.take(with_line_end + 1).read_to_end(&mut bytes)?;
+fn read_bounded(mut from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
+    // All the room at once: growing would leave copies behind, as would a reader with a buffer of its own.
+    let mut bytes = Zeroizing::new(vec![0; SECRET_BYTES_MAX + LINE_END_BYTES_MAX + 1]);
+    let mut length = 0;
+    while length < bytes.len() {
+        match from.read(&mut bytes[length..]) {
+            Ok(0) => break,
+            Ok(count) => length += count,
+            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
+            Err(why) => return Err(why),
+        }
+    }
+    bytes.truncate(length);
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
         if bytes.last() == Some(&b'\r') {
@@ -64,6 +85,18 @@ fn read_bounded(from: impl Read) -> io::Result<Vec<u8>> {
         }
     }
     Ok(bytes)
+}
+
+/// Standard input, without the buffer that [`io::stdin`] keeps to the end of the process.
+#[cfg(unix)]
+fn standard_input() -> io::Result<File> {
+    use std::os::fd::AsFd;
+    io::stdin().as_fd().try_clone_to_owned().map(File::from)
+}
+
+#[cfg(not(unix))]
+fn standard_input() -> io::Result<io::StdinLock<'static>> {
+    Ok(io::stdin().lock())
 }
 
 #[cfg(unix)]
@@ -98,7 +131,7 @@ mod tests {
             (b"\xff\x00\n", b"\xff\x00"),
             (b"\n", b""),
         ] {
-            assert_eq!(read_bounded(held).unwrap(), secret, "{held:?}");
+            assert_eq!(**read_bounded(held).unwrap(), *secret, "{held:?}");
         }
     }
 
@@ -108,6 +141,20 @@ mod tests {
         assert!(bytes.len() > SECRET_BYTES_MAX && bytes.len() < SECRET_BYTES_MAX + 10);
         let longest = [vec![b'a'; SECRET_BYTES_MAX], b"\r\n".to_vec()].concat();
         assert_eq!(read_bounded(&longest[..]).unwrap().len(), SECRET_BYTES_MAX);
+    }
+
+    #[test]
+    fn what_is_read_never_moves_and_is_not_printed() {
+        struct OneByOne(Vec<u8>);
+        impl Read for OneByOne {
+            fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+                into[0] = self.0.pop().unwrap_or(0);
+                Ok(1)
+            }
+        }
+        let bytes = read_bounded(OneByOne(vec![7; 10])).unwrap();
+        assert_eq!(bytes.capacity(), SECRET_BYTES_MAX + LINE_END_BYTES_MAX + 1, "it has not grown");
+        assert_eq!(format!("{:?}", SecretFile { bytes, warning: None }), "SecretFile(..)");
     }
 
     #[test]
@@ -129,7 +176,7 @@ mod tests {
         for mode in [0o600, 0o400, 0o640, 0o604, 0o620, 0o602, 0o666] {
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
             let file = read(&path).unwrap();
-            assert_eq!(file.bytes, b"a secret");
+            assert_eq!(**file.bytes, *b"a secret");
             warned.push(
                 file.warning
                     .map(|text| text.split(" by ").next().unwrap().split(" be ").last().unwrap().to_owned()),

@@ -31,9 +31,12 @@ pub(crate) fn run(args: ServerArgs) -> Result<Exit, Failure> {
 
     #[cfg(feature = "capture")]
     let process = match capture::recorder(capture, &log)? {
-        Some(recorder) => {
-            gesher_core::capture::gateway(settings.config, settings::seed()?, settings::seed()?, recorder)
-        }
+        Some(recorder) => gesher_core::capture::gateway(
+            settings.config,
+            settings::seed()?,
+            *settings::seed()?.bytes(),
+            recorder,
+        ),
         None => GatewayHub::new(settings.config, settings::seed()?),
     };
     #[cfg(not(feature = "capture"))]

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use gesher_core::config::{ConnectorConfig, GatewayConfig, GatewayUrl, TargetUrl};
 use gesher_core::http1::hop::HostRule;
+use gesher_core::hub::Seed;
 use gesher_core::limits::{PIN_CHARS_GOOD, SECRET_BYTES_GOOD};
 use gesher_core::secret::{Keys, Pin, Secret};
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
+use zeroize::Zeroizing;
 
 use crate::args::{ClientArgs, SecretArgs, ServerArgs};
 use crate::exit::Failure;
@@ -112,23 +114,23 @@ fn memory(bytes: u64) -> usize {
 
 /// A generator of secrets and PINs, seeded by the operating system.
 pub(crate) fn random() -> Result<ChaCha20Rng, Failure> {
-    Ok(ChaCha20Rng::from_seed(seed()?))
+    Ok(ChaCha20Rng::from_seed(*seed()?.bytes()))
 }
 
 /// 32 random bytes from the operating system.
-pub(crate) fn seed() -> Result<[u8; 32], Failure> {
+pub(crate) fn seed() -> Result<Seed, Failure> {
     runtime::seed()
         .map_err(|why| Failure::failed(format_args!("the operating system gives no random bytes: {why}")))
 }
 
 fn secret(args: SecretArgs, warnings: &mut Vec<String>) -> Result<Secret, Failure> {
-    let bytes = match (args.secret, args.secret_file) {
+    let mut bytes = match (args.secret, args.secret_file) {
         (Some(_), Some(_)) => {
             return Err(Failure::usage(
                 "GESHER_SECRET and GESHER_SECRET_FILE are both set: unset one of them",
             ));
         }
-        (Some(typed), None) => typed.into_bytes(),
+        (Some(typed), None) => Zeroizing::new(typed.into_bytes()),
         (None, Some(path)) => {
             let file = secret_file::read(&path)?;
             warnings.extend(file.warning);
@@ -140,7 +142,7 @@ fn secret(args: SecretArgs, warnings: &mut Vec<String>) -> Result<Secret, Failur
             ));
         }
     };
-    let secret = Secret::new(bytes).map_err(Failure::usage)?;
+    let secret = Secret::new(std::mem::take(&mut *bytes)).map_err(Failure::usage)?;
     if secret.is_short() {
         warnings.push(format!(
             "the secret has fewer than {SECRET_BYTES_GOOD} characters and can be guessed: `gesher keygen` makes a good one"

@@ -12,6 +12,7 @@ use super::format::{Answer, Decides, Decision, Draft, MAGIC, PANICKED, kind};
 use super::{replay, settings};
 use crate::config::{ConnectorConfig, GatewayConfig};
 use crate::fault::Fault;
+use crate::hub::Seed;
 use crate::hub::seeds::Seeds;
 use crate::hub::{ConnectorHub, GatewayHub};
 use crate::machine::{Cx, Dial, Effects, Io, Lost, Machine, PortId, Process, Want};
@@ -165,21 +166,21 @@ impl fmt::Debug for Recorder {
 /// what everything else that is random comes from, has nothing to do with it, and is written into the file.
 pub fn gateway(
     config: GatewayConfig,
-    secret: [u8; 32],
+    secret: impl Into<Seed>,
     deciding: [u8; 32],
     recorder: Arc<Recorder>,
 ) -> Arc<dyn Process> {
-    gateway_and_hub(config, Seeds::apart(secret, deciding), deciding, recorder).0
+    gateway_and_hub(config, Seeds::apart(&secret.into(), deciding), deciding, recorder).0
 }
 
 /// The same for a connector.
 pub fn connector(
     config: ConnectorConfig,
-    secret: [u8; 32],
+    secret: impl Into<Seed>,
     deciding: [u8; 32],
     recorder: Arc<Recorder>,
 ) -> Arc<dyn Process> {
-    connector_and_hub(config, Seeds::apart(secret, deciding), deciding, recorder).0
+    connector_and_hub(config, Seeds::apart(&secret.into(), deciding), deciding, recorder).0
 }
 
 pub(crate) fn gateway_and_hub(

@@ -176,7 +176,7 @@ impl Run {
         let deciding: [u8; 32] = fields.raw(32)?.try_into().ok()?;
         let said = Arc::new(Spoken::default());
         let keys = Keys::none(said.clone());
-        let seeds = Seeds::apart([0; 32], deciding);
+        let seeds = Seeds::apart(&[0; 32].into(), deciding);
         let mut gateway = None;
         let (name, process): (_, Arc<dyn Process>) = match role {
             GATEWAY => {

@@ -14,6 +14,7 @@ use crate::fault::{Fault, LinkFault};
 use crate::http1::head::{HeadKind, HeadScan};
 use crate::hub::ConnectorHub;
 use crate::hub::mailbox::Inbox;
+use crate::hub::seeds::clear_stack;
 use crate::limits;
 use crate::link::frame::Hello;
 use crate::link::handshake::{JoinAttempt, JoinOutcome, LinkKeys};
@@ -84,7 +85,7 @@ impl ConnectorLink {
             UnixSecs(now.unix.0.saturating_add_signed(offset_secs)),
             &config.gateway.authority,
             &config.gateway.prefix,
-            &mut self.hub.seeds.secret_child(),
+            &mut self.hub.seeds.for_keys(),
         );
         io.output.tail().extend_from_slice(&request);
         self.stage = Stage::Joining {
@@ -96,7 +97,7 @@ impl ConnectorLink {
     }
 
     /// Judges the answer once its head is there; none while it is not.
-    fn read_answer(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Option<Result<LinkKeys, LinkEnd>> {
+    fn read_answer(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Option<Result<Box<LinkKeys>, LinkEnd>> {
         let Stage::Joining { scan, timers, .. } = &mut self.stage else { return None };
         let not_http = Some(Err(LinkEnd::new(Disconnect::NotHttp)));
         let head = match scan.take(io.input.unread(), HeadKind::Response) {
@@ -135,7 +136,7 @@ impl ConnectorLink {
         let mut mux = Mux::new(
             Role::Connector,
             RecordReader::new(hub.config.seals.opener(&keys.g2c)),
-            RecordWriter::new(hub.config.seals.sealer(&keys.c2g, hub.seeds.secret_child())),
+            RecordWriter::new(hub.config.seals.sealer(&keys.c2g, hub.seeds.for_ivs())),
             hub.seeds.child(),
             Inbox::new(self.port),
             hub.pool.clone(),
@@ -225,6 +226,7 @@ impl Machine for ConnectorLink {
             Stage::Dialled(timers) => {
                 let timers = timers.clone();
                 self.send_join(timers, cx.now, io);
+                clear_stack();
             }
             Stage::Joining { .. } | Stage::Linked(_) | Stage::Breaking(..) | Stage::Over => {}
         }
@@ -238,6 +240,8 @@ impl Machine for ConnectorLink {
                     }
                 }
                 self.begin_link(&keys, cx.now);
+                drop(keys);
+                clear_stack();
             }
             Some(Err(end)) => {
                 self.end = Some(end);

@@ -56,7 +56,7 @@ impl GatewayLink {
         let mux = Mux::new(
             Role::Gateway,
             RecordReader::new(seals.opener(&keys.c2g)),
-            RecordWriter::new(seals.sealer(&keys.g2c, hub.seeds.secret_child())),
+            RecordWriter::new(seals.sealer(&keys.g2c, hub.seeds.for_ivs())),
             hub.seeds.child(),
             inbox.clone(),
             hub.pool.clone(),

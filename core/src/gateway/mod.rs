@@ -12,6 +12,7 @@ use crate::fault::Fault;
 use crate::hub::GatewayHub;
 use crate::hub::admission::Slot;
 use crate::hub::crowd::{Rest, Stay};
+use crate::hub::seeds::clear_stack;
 use crate::machine::{Cx, End, Io, Lost, Machine, PortId, Want};
 
 /// One connection that the gateway accepted.
@@ -60,6 +61,8 @@ impl Machine for GatewayConn {
                         GatewayLink::new(self.hub.clone(), self.port, self.from, &keys, waiting, cx.now);
                     self.stage = Stage::Link(Box::new(link));
                     self.stay.note(None, cx.now.mono);
+                    drop(keys);
+                    clear_stack();
                 }
             }
         }

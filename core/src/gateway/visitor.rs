@@ -39,7 +39,7 @@ pub(super) enum Turn {
     /// It goes on.
     Want(Want),
     /// It became a link.
-    Joined(LinkKeys, Slot),
+    Joined(Box<LinkKeys>, Slot),
 }
 
 /// See the module.
@@ -204,7 +204,7 @@ impl Visitor {
 
     fn judge_join(&self, head: &RequestHead<'_>, now: Now) -> Option<(Verdict, Slot)> {
         let waiting = self.hub.silent_links.take(limits::LINKS_WITHOUT_HELLO_MAX)?;
-        let rng = &mut self.hub.seeds.secret_child();
+        let rng = &mut self.hub.seeds.for_keys();
         Some((
             handshake::verify(head, &self.hub.config.keys, now, self.from, &self.hub.doorman, rng),
             waiting,
@@ -243,7 +243,7 @@ enum Head {
     Goes,
     /// More input is needed, or the connection ends.
     Waits,
-    Joined(LinkKeys, Slot),
+    Joined(Box<LinkKeys>, Slot),
 }
 
 enum Parsed {

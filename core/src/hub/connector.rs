@@ -9,7 +9,7 @@ use rand_core::RngCore;
 use super::admission::{Pool, Slots};
 use super::naming::Naming;
 use super::ports::Ports;
-use super::seeds::Seeds;
+use super::seeds::{Seed, Seeds};
 use super::targets::IdleTargets;
 use crate::config::ConnectorConfig;
 use crate::connector::{Report, Supervisor};
@@ -40,8 +40,8 @@ pub struct ConnectorHub {
 
 impl ConnectorHub {
     /// A hub with these settings. All its randomness comes from `seed`, which must be as secret and as new as a key.
-    pub fn new(config: ConnectorConfig, seed: [u8; 32]) -> Arc<Self> {
-        Self::with_seeds(config, Seeds::new(seed))
+    pub fn new(config: ConnectorConfig, seed: impl Into<Seed>) -> Arc<Self> {
+        Self::with_seeds(config, Seeds::new(&seed.into()))
     }
 
     pub(crate) fn with_seeds(config: ConnectorConfig, seeds: Seeds) -> Arc<Self> {

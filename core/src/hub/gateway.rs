@@ -10,7 +10,7 @@ use super::admission::{Pool, Slots};
 use super::crowd::Crowd;
 use super::ports::Ports;
 use super::registry::Registry;
-use super::seeds::Seeds;
+use super::seeds::{Seed, Seeds};
 use crate::config::GatewayConfig;
 use crate::gateway::GatewayConn;
 use crate::limits;
@@ -50,8 +50,8 @@ pub(crate) struct Figures {
 
 impl GatewayHub {
     /// A hub with these settings. All its randomness comes from `seed`, which must be as secret and as new as a key.
-    pub fn new(config: GatewayConfig, seed: [u8; 32]) -> Arc<Self> {
-        Self::with_seeds(config, Seeds::new(seed))
+    pub fn new(config: GatewayConfig, seed: impl Into<Seed>) -> Arc<Self> {
+        Self::with_seeds(config, Seeds::new(&seed.into()))
     }
 
     pub(crate) fn with_seeds(config: GatewayConfig, seeds: Seeds) -> Arc<Self> {

@@ -14,3 +14,4 @@ pub(crate) mod targets;
 
 pub use self::connector::ConnectorHub;
 pub use self::gateway::GatewayHub;
+pub use self::seeds::Seed;

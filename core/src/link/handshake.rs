@@ -22,8 +22,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rand_chacha::ChaCha20Rng;
-use rand_core::RngCore;
+use rand_core::{CryptoRng, RngCore};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use x25519_dalek::{PublicKey, StaticSecret, X25519_BASEPOINT_BYTES};
@@ -208,8 +207,8 @@ pub struct LinkKeys {
 
 impl LinkKeys {
     /// No keys: for a link that a replay opens without them.
-    fn none() -> Self {
-        Self { c2g: SealKey([0; 32]), g2c: SealKey([0; 32]) }
+    fn none() -> Box<Self> {
+        Box::new(Self { c2g: SealKey([0; 32]), g2c: SealKey([0; 32]) })
     }
 }
 
@@ -242,12 +241,13 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Accepted {
     head: Vec<u8>,
-    keys: LinkKeys,
+    /// In one place: a value that moves leaves copies.
+    keys: Box<LinkKeys>,
 }
 
 impl Accepted {
     /// The 101, which is all that goes out before the first record, and the link's keys.
-    pub fn into_parts(self) -> (Vec<u8>, LinkKeys) {
+    pub fn into_parts(self) -> (Vec<u8>, Box<LinkKeys>) {
         (self.head, self.keys)
     }
 }
@@ -283,7 +283,7 @@ pub fn verify(
     now: Now,
     from: IpAddr,
     doorman: &Mutex<Doorman>,
-    rng: &mut ChaCha20Rng,
+    rng: &mut (impl RngCore + CryptoRng),
 ) -> Verdict {
     let from = Source::from(from);
     let clock = lock(doorman).clock(now);
@@ -433,14 +433,14 @@ impl<'a> Join<'a> {
         keys: &Keys,
         websocket_key: &[u8],
         seal: &str,
-        rng: &mut ChaCha20Rng,
+        rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<Accepted, Denied> {
-        let ephemeral = StaticSecret::random_from_rng(rng);
+        let ephemeral = new_key(rng);
         let own_key = signature::encode(&public(&ephemeral));
         let offer = offer_text(&self.signed, self.signature_text);
         let th = transcript_hash(&offer, seal.as_bytes(), own_key.as_bytes());
         // Only who knows secret and PIN can have sent a degenerate key.
-        let (mac, link_keys) = agree(&keys.mix, ephemeral, &self.key, &th).ok_or(Refusal::Secret)?;
+        let (mac, link_keys) = agree(&keys.mix, &ephemeral, &self.key, &th).ok_or(Refusal::Secret)?;
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Accept: {}\r\nSec-WebSocket-Protocol: {PROTOCOL}\r\n\
@@ -531,7 +531,8 @@ fn lock(doorman: &Mutex<Doorman>) -> MutexGuard<'_, Doorman> {
 
 /// A join that was sent and not answered yet. It is good for one answer.
 pub struct JoinAttempt {
-    ephemeral: StaticSecret,
+    /// In one place: a value that moves leaves copies.
+    ephemeral: Box<StaticSecret>,
     mix: Zeroizing<[u8; 32]>,
     verdicts: Option<Arc<dyn Verdicts>>,
     offer: Vec<u8>,
@@ -544,7 +545,7 @@ pub struct JoinAttempt {
 pub enum JoinOutcome {
     /// It comes from somebody who knows secret and PIN, and was made for this very join. The gateway in turn counts the
     /// connector as joined once its first record opens.
-    Joined(LinkKeys),
+    Joined(Box<LinkKeys>),
     /// The gateway refused.
     Refused {
         /// Why.
@@ -571,11 +572,11 @@ impl JoinAttempt {
         time: UnixSecs,
         host: &str,
         prefix: &str,
-        rng: &mut ChaCha20Rng,
+        rng: &mut (impl RngCore + CryptoRng),
     ) -> (Self, Vec<u8>) {
         // What is signed is as good as any answer of the keys: without them it would be another.
         keys.settle(true);
-        let ephemeral = StaticSecret::random_from_rng(&mut *rng);
+        let ephemeral = new_key(rng);
         let mut nonce = [0; 16];
         rng.fill_bytes(&mut nonce);
         let websocket_key = STANDARD.encode(nonce);
@@ -625,7 +626,7 @@ impl JoinAttempt {
     }
 
     /// The connector's half of the key exchange.
-    fn joined(self, response: &ResponseHead<'_>) -> Option<LinkKeys> {
+    fn joined(self, response: &ResponseHead<'_>) -> Option<Box<LinkKeys>> {
         let only = |name| once(response.all(name));
         let upgraded = list_has(&response.fields, "connection", "upgrade")
             && list_has(&response.fields, "upgrade", "websocket")
@@ -638,7 +639,7 @@ impl JoinAttempt {
         let (peer_key, mac) = (&accept[..dot], signature::decode::<32>(&accept[dot + 1..])?);
         let peer = PublicKey::from(signature::decode::<32>(peer_key)?);
         let th = transcript_hash(&self.offer, seal, peer_key);
-        let (expected, link_keys) = agree(&self.mix, self.ephemeral, &peer, &th)?;
+        let (expected, link_keys) = agree(&self.mix, &self.ephemeral, &peer, &th)?;
         bool::from(expected.ct_eq(&mac)).then_some(link_keys)
     }
 }
@@ -682,6 +683,13 @@ fn transcript_hash(offer: &[u8], seal: &[u8], gateway_key: &[u8]) -> [u8; 32] {
     Sha256::digest([offer, seal, gateway_key].join(&b'\n')).into()
 }
 
+/// An ephemeral key, which is overwritten when it is dropped.
+fn new_key(rng: &mut (impl RngCore + CryptoRng)) -> Box<StaticSecret> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    rng.fill_bytes(&mut *bytes);
+    Box::new(StaticSecret::from(*bytes))
+}
+
 /// The public half of a key (RFC 7748, 6.1), which is made once and thrown away. The crate's own way goes over Edwards
 /// curves, which nothing else here needs.
 fn public(own: &StaticSecret) -> [u8; 32] {
@@ -690,17 +698,22 @@ fn public(own: &StaticSecret) -> [u8; 32] {
 
 /// Makes the gateway's MAC and the link's keys; none if the exchange gives all zeros, which a peer can force by a key
 /// of low order (RFC 7748, 6.1).
-fn agree(mix: &[u8; 32], own: StaticSecret, peer: &PublicKey, th: &[u8; 32]) -> Option<([u8; 32], LinkKeys)> {
+fn agree(
+    mix: &[u8; 32],
+    own: &StaticSecret,
+    peer: &PublicKey,
+    th: &[u8; 32],
+) -> Option<([u8; 32], Box<LinkKeys>)> {
     let shared = own.diffie_hellman(peer);
     if !shared.was_contributory() {
         return None;
     }
     let prk = extract(mix, shared.as_bytes());
     let mac = signature::sign(&expand(&prk, &[b"gesher.v2 accept", th]), th);
-    let keys = LinkKeys {
+    let keys = Box::new(LinkKeys {
         c2g: SealKey(*expand(&prk, &[b"gesher.v2 c2g", th])),
         g2c: SealKey(*expand(&prk, &[b"gesher.v2 g2c", th])),
-    };
+    });
     Some((mac, keys))
 }
 
@@ -710,6 +723,7 @@ mod tests {
     use crate::http1::head::{parse_request, parse_response};
     use crate::secret::tests::{hex, keys, vector};
     use crate::time::Instant;
+    use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
     const START: u64 = 1_767_225_600;

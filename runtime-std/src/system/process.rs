@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::thread::{self, JoinHandle};
 
+use gesher_core::hub::Seed;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// The stack of every thread. No more than 24 KiB of it were seen in use, 32 with the backtrace of a panic; what is not
@@ -21,10 +22,8 @@ pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Res
 ///
 /// # Errors
 /// If the system has no entropy to give.
-pub fn seed() -> io::Result<[u8; 32]> {
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(seed)
+pub fn seed() -> io::Result<Seed> {
+    Seed::fill(|seed| getrandom::fill(seed).map_err(|error| io::Error::other(error.to_string())))
 }
 
 /// Raises the limit of open descriptors as far as the system allows (RLIMIT_NOFILE to its hard limit), and says how many
@@ -46,7 +45,7 @@ mod tests {
 
     #[test]
     fn two_seeds_differ() {
-        assert_ne!(seed().unwrap(), seed().unwrap());
+        assert_ne!(seed().unwrap().bytes(), seed().unwrap().bytes());
     }
 
     #[test]

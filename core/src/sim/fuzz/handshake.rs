@@ -47,7 +47,7 @@ fn attempt(which: usize) -> (JoinAttempt, Vec<u8>) {
 struct Original {
     join: Vec<u8>,
     answer: Vec<u8>,
-    keys: LinkKeys,
+    keys: Box<LinkKeys>,
 }
 
 fn originals() -> &'static [Original; 2] {

@@ -96,7 +96,7 @@ impl World {
                 let deciding = self.draw();
                 #[cfg(test)]
                 self.secret_seeds.push(seed);
-                capture::gateway_and_hub(config, Seeds::apart(seed, deciding), deciding, recorder)
+                capture::gateway_and_hub(config, Seeds::apart(&seed.into(), deciding), deciding, recorder)
             }
         };
         let is_at_rest = Box::new({
@@ -142,7 +142,7 @@ impl World {
                 let deciding = self.draw();
                 #[cfg(test)]
                 self.secret_seeds.push(seed);
-                capture::connector_and_hub(config, Seeds::apart(seed, deciding), deciding, recorder)
+                capture::connector_and_hub(config, Seeds::apart(&seed.into(), deciding), deciding, recorder)
             }
         };
         let is_at_rest = Box::new({
