@@ -168,6 +168,7 @@ impl Log {
             | Event::UpgradeMissing { .. }
             | Event::ClockOff { .. }
             | Event::TargetDown { .. }
+            | Event::NoRoom { .. }
             | Event::BadResponse { .. }
             | Event::VisitorsNameRefused
             | Event::MindsName { .. } => Level::Warning,
@@ -399,6 +400,14 @@ fn of_gateway(event: &Event) -> Option<Description> {
         Event::UpgradeMissing { from, missing } => {
             ("upgrade_missing", words::join_without_upgrade(*from, *missing), fields.text("from", from))
         }
+        Event::NoRoom { count } => (
+            "no_room",
+            format!(
+                "turned {count} requests away with a 503: they waited for memory (--memory here and at the connectors), or \
+                 for connections to the app"
+            ),
+            fields.bare("count", count),
+        ),
         Event::BadRequest { id, from, rule } => (
             "bad_request",
             format!("refused what {from} sent: {rule} (id {id:016x})"),

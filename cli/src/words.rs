@@ -80,7 +80,12 @@ pub(crate) fn clock_off(behind_secs: i64) -> String {
 pub(crate) fn is_ours(trouble: Trouble) -> bool {
     !matches!(
         trouble,
-        Trouble::VisitorLeft | Trouble::VisitorBroke | Trouble::VisitorStalled | Trouble::BodyTooLong
+        // For want of room there is a line once a while.
+        Trouble::VisitorLeft
+            | Trouble::VisitorBroke
+            | Trouble::VisitorStalled
+            | Trouble::BodyTooLong
+            | Trouble::Busy
     )
 }
 

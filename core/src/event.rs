@@ -56,6 +56,11 @@ pub enum Event {
         /// What of it is missing.
         missing: Missing,
     },
+    /// Requests waited in vain for memory, or for room on a connector; told once a while.
+    NoRoom {
+        /// How many were turned away since this was told last.
+        count: u64,
+    },
     /// A request broke the rules of HTTP and was refused.
     BadRequest {
         /// Shown to the visitor with the answer.

@@ -51,6 +51,14 @@ pub const STALL: Duration = Duration::from_secs(5);
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// What is kept of a request's body so that another connector can have it, as far as there is memory for speed.
 pub const KEPT_BODY_BYTES: usize = WINDOW_BYTES as usize;
+/// Requests for which there is no room wait this long for it …
+pub const WAIT_FOR_ROOM: Duration = Duration::from_secs(10);
+/// … and at most so many at once; what each holds are its head and its connection.
+pub const WAITING_MAX: usize = 10_000;
+/// The first of those who wait looks this often, whether or not something ended that it was told of.
+pub const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(100);
+/// That requests are turned away for want of room is said this often, with a count.
+pub const NO_ROOM_SAID_EVERY: Duration = Duration::from_secs(10);
 /// How often a request may pass one gateway before it is a loop (`Via`).
 pub const VIA_OWN_MAX: usize = 4;
 

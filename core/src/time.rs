@@ -95,6 +95,8 @@ pub enum Why {
     Rest,
     /// A closing connection stops reading what is still on its way.
     Linger,
+    /// Room for a request that waits is looked for.
+    Room,
     /// The app has to take or send a byte before its final head.
     Response,
     /// More informational responses of the app are read.
@@ -129,6 +131,7 @@ impl Why {
         Why::Gone,
         Why::Rest,
         Why::Linger,
+        Why::Room,
         Why::Response,
         Why::Interim,
         Why::Page,

@@ -235,6 +235,7 @@ impl Transcript {
             }
             Event::JoinRefused { refusal, .. } => ("auth", format!("refused: {}", refusal.as_str())),
             Event::UpgradeMissing { missing, .. } => ("auth", format!("no upgrade: {}", missing.as_str())),
+            Event::NoRoom { count } => ("no room", format!("{count} turned away")),
             Event::BadRequest { rule, .. } => ("refuse", rule.as_str().to_owned()),
             Event::Connected { id } => ("join", format!("joined as {}", self.id(id))),
             Event::Disconnected { why, again_in, attempt } => {

@@ -132,6 +132,7 @@ impl GatewayLink {
             Notice::GoAway => {
                 if let Some(connector) = &self.connector {
                     connector.leave();
+                    self.hub.queue.ring(cx.fx);
                 }
                 Ok(())
             }
@@ -157,6 +158,7 @@ impl GatewayLink {
                 });
                 self.say_hello(connector.id.clone());
                 self.connector = Some(connector);
+                self.hub.queue.ring(cx.fx);
             }
             Attached::Full => {
                 self.say_hello(String::new());
@@ -200,6 +202,7 @@ impl GatewayLink {
     fn leave(&mut self, cx: &mut Cx<'_>) {
         if let Some(connector) = self.connector.take() {
             self.hub.registry.detach(&connector, cx.fx);
+            self.hub.queue.ring(cx.fx);
             let why = match self.broke {
                 None if !self.mux.is_done() => Some(LinkFault::Lost.into()),
                 broke => broke,

@@ -13,6 +13,7 @@
 //! final head; after a 101 both directions are opaque.
 
 mod carrying;
+mod entering;
 
 use std::net::IpAddr;
 use std::num::NonZeroU64;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use self::carrying::Carried;
+use self::entering::Waiting;
 use crate::event::{Event, RequestLog, Trouble};
 use crate::fault::Fault;
 use crate::http1::Violation;
@@ -50,6 +52,8 @@ pub(super) struct Visitor {
     /// A number for this connection, from its first exchange on; none if many visitors may share it.
     number: Option<NonZeroU64>,
     scan: HeadScan,
+    /// A request for which there is no room yet.
+    waiting: Option<Box<Waiting>>,
     carried: Option<Box<Carried>>,
     ending: Option<End>,
     timers: Timers,
@@ -67,6 +71,7 @@ impl Visitor {
             from,
             number: None,
             scan: HeadScan::default(),
+            waiting: None,
             carried: None,
             ending: None,
             timers: Timers::default(),
@@ -79,6 +84,10 @@ impl Visitor {
     pub(super) fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Turn, Fault> {
         while self.ending.is_none() {
             let goes_on = match self.carried.take() {
+                None if self.waiting.is_some() => match self.waiting.take() {
+                    Some(waiting) => self.look_for_room(waiting, cx, io),
+                    None => true,
+                },
                 None => match self.read_head(cx, io) {
                     Head::Goes => true,
                     Head::Waits => false,
@@ -100,20 +109,25 @@ impl Visitor {
     /// Whether it does nothing that others should wait for: it takes nothing of what waits for it, or no request is under
     /// way; a part of a head may have come.
     pub(super) fn rest(&self, io: &Io) -> Option<Rest> {
-        let is_idle = self.carried.is_none() && self.ending.is_none();
+        let is_idle = self.carried.is_none() && self.waiting.is_none() && self.ending.is_none();
         self.watch.waits_since(&io.output).map(Rest::Stalls).or(is_idle.then_some(Rest::Idle))
     }
 
     pub(super) fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
+        let trouble = if why == Lost::Dropped { Trouble::Stopped } else { Trouble::VisitorLeft };
         if let Some(carried) = self.carried.take() {
-            let trouble = if why == Lost::Dropped { Trouble::Stopped } else { Trouble::VisitorLeft };
             self.abandon(carried, trouble, cx);
+        }
+        if let Some(waiting) = self.waiting.take() {
+            self.abandon_waiting(*waiting, trouble, cx);
         }
     }
 
     fn want(&self, io: &Io) -> Want {
         let (read, end) = match &self.carried {
             _ if self.ending.is_some() => (false, self.ending),
+            // A visitor who leaves is noticed, also while its request waits.
+            None if self.waiting.is_some() => (io.input.len() < limits::REQUEST_LINE_BYTES_MAX, None),
             None => (io.output.len() < limits::HTTP_OUTPUT_BYTES, None),
             Some(carried) => (carried.reads(&io.input), carried.tunnel_is_done().then_some(End::HalfClose)),
         };

@@ -9,8 +9,10 @@ use rand_core::RngCore;
 use super::admission::{Pool, Slots};
 use super::crowd::Crowd;
 use super::ports::Ports;
+use super::queue::Queue;
 use super::registry::Registry;
 use super::seeds::{Seed, Seeds};
+use super::shares::Shares;
 use crate::config::GatewayConfig;
 use crate::gateway::GatewayConn;
 use crate::limits;
@@ -28,6 +30,8 @@ pub struct GatewayHub {
     pub(crate) registry: Registry,
     pub(crate) doorman: Mutex<Doorman>,
     pub(crate) pool: Arc<Pool>,
+    pub(crate) shares: Arc<Shares>,
+    pub(crate) queue: Queue,
     pub(crate) figures: Figures,
     /// Links that were let in and have not said HELLO.
     pub(crate) silent_links: Arc<Slots>,
@@ -60,6 +64,8 @@ impl GatewayHub {
         seeds.child().fill_bytes(&mut instance);
         Arc::new(Self {
             pool: Pool::new(config.memory_bytes),
+            shares: Arc::default(),
+            queue: Queue::default(),
             config,
             ports: Ports::default(),
             crowd: Crowd::default(),

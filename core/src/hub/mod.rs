@@ -8,8 +8,10 @@ mod gateway;
 pub(crate) mod mailbox;
 mod naming;
 pub(crate) mod ports;
+pub(crate) mod queue;
 pub(crate) mod registry;
 pub(crate) mod seeds;
+pub(crate) mod shares;
 pub(crate) mod targets;
 
 pub use self::connector::ConnectorHub;

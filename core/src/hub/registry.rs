@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::admission::{Slot, Slots};
+use super::admission::{Purpose, Slot, Slots};
 use super::mailbox::Inbox;
 use crate::link::frame::{ConnectorStats, Hello, Peer};
 use crate::machine::{Effects, PortId};
@@ -26,7 +26,10 @@ pub(crate) struct Connector {
     link: u32,
     epoch: u64,
     streams_max: u32,
-    slots: Arc<Slots>,
+    /// The exchanges that are open on it, short ones and others.
+    slots: [Arc<Slots>; 2],
+    /// How many of each it is believed to have room for: any number, until it refuses one.
+    room: [AtomicU32; 2],
     requests: AtomicU64,
     round_trip_micros: AtomicU32,
     /// It takes no new exchanges.
@@ -59,9 +62,29 @@ impl Connector {
         self.unresponsive.store(is_so, Ordering::Relaxed);
     }
 
+    /// It refused an exchange: it has no room for more of this kind than are open beside that.
+    pub(crate) fn refused(&self, purpose: Purpose) {
+        let kind = kind(purpose);
+        let others = self.slots[kind].taken().saturating_sub(1);
+        self.room[kind].store(others.max(1), Ordering::Relaxed);
+    }
+
+    /// Room for one more exchange of this kind.
+    fn take(&self, purpose: Purpose) -> Option<Slot> {
+        let kind = kind(purpose);
+        let others = self.slots[1 - kind].taken();
+        let room = self.room[kind].load(Ordering::Relaxed);
+        self.slots[kind].take(room.min(self.streams_max.saturating_sub(others)))
+    }
+
     fn port(&self) -> PortId {
         self.inbox.port()
     }
+}
+
+/// The place of what an exchange's memory is for.
+fn kind(purpose: Purpose) -> usize {
+    usize::from(purpose != Purpose::Short)
 }
 
 /// The joined connectors of a gateway.
@@ -143,7 +166,8 @@ impl Registry {
             link: hello.link,
             epoch: hello.epoch,
             streams_max: hello.streams_max,
-            slots: Arc::default(),
+            slots: Default::default(),
+            room: [AtomicU32::new(u32::MAX), AtomicU32::new(u32::MAX)],
             requests: AtomicU64::new(0),
             round_trip_micros: AtomicU32::new(0),
             leaving: AtomicBool::new(false),
@@ -174,9 +198,9 @@ impl Registry {
         }
     }
 
-    /// The next connector in turn that takes exchanges and has room for one more, other than `not`; one that does not
-    /// answer just now only if no other takes it.
-    pub(crate) fn pick(&self, not: Option<&Arc<Connector>>) -> Pick {
+    /// The next connector in turn that takes exchanges and has room for one more of this kind, other than `not`; one that
+    /// does not answer just now only if no other takes it.
+    pub(crate) fn pick(&self, not: Option<&Arc<Connector>>, purpose: Purpose) -> Pick {
         let state = &mut *self.lock();
         let count = state.joined.len();
         let mut any = false;
@@ -191,7 +215,7 @@ impl Registry {
                     continue;
                 }
                 any = true;
-                if let Some(slot) = connector.slots.take(connector.streams_max) {
+                if let Some(slot) = connector.take(purpose) {
                     connector.requests.fetch_add(1, Ordering::Relaxed);
                     let connector = connector.clone();
                     state.turn = place + 1;
@@ -200,6 +224,17 @@ impl Registry {
             }
         }
         if any { Pick::Busy } else { Pick::Nobody }
+    }
+
+    /// A request waits: connectors that refused some may have room for somewhat more of its kind by now.
+    pub(crate) fn expect_room(&self, purpose: Purpose) {
+        for connector in &self.lock().joined {
+            let kind = kind(purpose);
+            let room = connector.room[kind].load(Ordering::Relaxed);
+            if connector.slots[kind].taken() >= room {
+                connector.room[kind].store(room.saturating_add(1 + room / 16), Ordering::Relaxed);
+            }
+        }
     }
 
     /// How often the list of connectors changed.
@@ -223,7 +258,7 @@ impl Registry {
         let stats = |connector: &Arc<Connector>| ConnectorStats {
             id: connector.id.clone(),
             requests: connector.requests.load(Ordering::Relaxed),
-            in_flight: connector.slots.taken(),
+            in_flight: connector.slots.iter().map(|slots| slots.taken()).sum(),
             round_trip_micros: connector.round_trip_micros.load(Ordering::Relaxed),
         };
         self.lock().joined.iter().map(stats).collect()
@@ -269,7 +304,7 @@ mod tests {
     }
 
     fn picked(registry: &Registry) -> (String, Slot) {
-        match registry.pick(None) {
+        match registry.pick(None, Purpose::Short) {
             Pick::Connector(connector, slot) => (connector.id.clone(), slot),
             other => panic!("{other:?}"),
         }
@@ -285,9 +320,9 @@ mod tests {
         let turns: Vec<_> = (0..6).map(|_| picked(&registry)).collect();
         let ids: Vec<_> = turns.iter().map(|(id, _)| id.as_str()).collect();
         assert_eq!(ids, ["1", "2", "3", "1", "2", "3"]);
-        assert!(matches!(registry.pick(None), Pick::Busy));
+        assert!(matches!(registry.pick(None, Purpose::Short), Pick::Busy));
         drop(turns);
-        assert!(matches!(registry.pick(None), Pick::Connector(..)));
+        assert!(matches!(registry.pick(None, Purpose::Short), Pick::Connector(..)));
     }
 
     #[test]
@@ -307,6 +342,35 @@ mod tests {
         joined[0].note_unresponsive(false);
         let turns: Vec<_> = (0..2).map(|_| picked(&registry)).collect();
         assert_eq!(turns.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["2", "1"]);
+    }
+
+    #[test]
+    fn one_that_refused_gets_no_more_than_it_had_and_slowly_more_again() {
+        let registry = Registry::default();
+        let hello = Hello { streams_max: 100, ..hello(1, 1) };
+        let Attached::Joined { connector, .. } = attach(&registry, hello, 1, &mut Effects::default()) else {
+            panic!()
+        };
+        let fill = |purpose| {
+            let picked = || match registry.pick(None, purpose) {
+                Pick::Connector(_, slot) => Some(slot),
+                _ => None,
+            };
+            std::iter::from_fn(picked).collect::<Vec<_>>()
+        };
+        let mut uploads = fill(Purpose::Long);
+        assert_eq!(uploads.len(), 100);
+        uploads.truncate(20);
+        connector.refused(Purpose::Long);
+        uploads.pop();
+        assert!(fill(Purpose::Long).is_empty());
+        assert_eq!(fill(Purpose::Short).len(), 81, "what is short has room of its own");
+        for more in [2, 2, 2] {
+            registry.expect_room(Purpose::Long);
+            let taken = fill(Purpose::Long);
+            assert_eq!(taken.len(), more);
+            uploads.extend(taken);
+        }
     }
 
     #[test]
@@ -332,8 +396,8 @@ mod tests {
         let registry = Registry::default();
         let mut fx = Effects::default();
         let Attached::Joined { connector, .. } = attach(&registry, hello(1, 1), 1, &mut fx) else { panic!() };
-        assert!(matches!(registry.pick(Some(&connector)), Pick::Nobody));
+        assert!(matches!(registry.pick(Some(&connector), Purpose::Short), Pick::Nobody));
         connector.leave();
-        assert!(matches!(registry.pick(None), Pick::Nobody));
+        assert!(matches!(registry.pick(None, Purpose::Short), Pick::Nobody));
     }
 }

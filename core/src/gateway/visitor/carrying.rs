@@ -1,67 +1,73 @@
-//! Carrying a request and its response, from choosing a connector to the log's line; both move at once.
+//! Carrying a request and its response, from its exchange to the log's line; both move at once.
 //!
 //! ```text
-//! begin ─▶ carry ─▶ pump_response ─▶ pump_request ─▶ overdue? ─▶ both whole? ─▶ the next head
+//! launch ─▶ carry ─▶ pump_response ─▶ pump_request ─▶ overdue? ─▶ both whole? ─▶ the next head
 //!            ▲            └─▶ try_again, or give_up: an answer of ours, or a cut     │
 //!            └─────────────────────────────────────────────────────────── else ◀─────┘
 //! ```
 
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Visitor;
+use super::entering::Pending;
 use crate::buf::RecvBuf;
 use crate::event::{Event, RequestLog, Trouble};
 use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::http1::answer::Answer;
 use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
-use crate::http1::hop::{LinkRequest, RequestFacts, response_to_visitor};
-use crate::hub::admission::{Lease, Pool, Purpose, Slot, exchange_bytes};
-use crate::hub::mailbox::{Exchange, Failure, FirstWindows, LinkHead};
-use crate::hub::registry::{Connector, Pick};
-use crate::limits::{self, WINDOW_BYTES};
-use crate::link::frame::{RequestNotes, ResetCode};
+use crate::http1::hop::{RequestFacts, response_to_visitor};
+use crate::hub::admission::{Lease, Pool, Purpose, Slot};
+use crate::hub::mailbox::{Exchange, Failure, LinkHead};
+use crate::hub::registry::Connector;
+use crate::hub::shares::Share;
+use crate::limits;
+use crate::link::frame::ResetCode;
 use crate::machine::{Cx, End, Io};
 use crate::time::{Instant, Now, Timers, Why};
 
 /// A request on its way, and its response.
 pub(super) struct Carried {
-    exchange: Arc<Exchange>,
-    connector: Arc<Connector>,
-    _slot: Slot,
-    facts: RequestFacts,
+    pub(super) exchange: Arc<Exchange>,
+    pub(super) connector: Arc<Connector>,
+    pub(super) _slot: Slot,
+    pub(super) _share: Option<Share>,
+    pub(super) facts: RequestFacts,
     /// What another connector would need, as long as it may have it.
-    again: Option<Again>,
-    request: Request,
-    response: Response,
-    log: Box<RequestLog>,
-    began: Instant,
+    pub(super) again: Option<Again>,
+    /// It is given to another connector no more, unless that refuses it.
+    pub(super) is_second: bool,
+    pub(super) request: Request,
+    pub(super) response: Response,
+    pub(super) log: Box<RequestLog>,
+    pub(super) began: Instant,
+    /// When it stops waiting for room, if it had to.
+    pub(super) until: Option<Instant>,
     /// Body bytes in the output whose credit has not gone back.
-    unreported: usize,
+    pub(super) unreported: usize,
     /// The connection ends after this.
-    close: bool,
+    pub(super) close: bool,
     /// The visitor does not wait for a 100.
-    sends: bool,
+    pub(super) sends: bool,
     /// The lane has no room: nothing is read.
-    blocked: bool,
+    pub(super) blocked: bool,
 }
 
-/// A request that may be tried once more, on another connector.
-struct Again {
-    head: LinkHead,
+/// A request that may be given to another connector.
+pub(super) struct Again {
+    pub(super) head: LinkHead,
     /// What was sent of the body; only kept while all of it is here and nothing shows that the app had any of it.
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     /// The memory of `body`.
     lease: Option<Lease>,
     /// The trailers, once the request is whole.
-    end: Option<Vec<u8>>,
+    pub(super) end: Option<Vec<u8>>,
     /// It changes nothing at the app, and may be sent again even if the app had it: GET, HEAD, OPTIONS.
     is_safe: bool,
 }
 
-enum Request {
+pub(super) enum Request {
     /// An upgrade was asked for: nothing is read until the final head.
     AwaitsUpgrade,
     Body(Decoder),
@@ -70,7 +76,7 @@ enum Request {
     Done,
 }
 
-enum Response {
+pub(super) enum Response {
     Awaited,
     Body(Encoder),
     /// The same, after a 101.
@@ -80,6 +86,29 @@ enum Response {
     TunnelDone,
 }
 
+impl Request {
+    pub(super) fn of(kind: BodyKind, framing: Framing) -> Self {
+        match framing {
+            _ if kind == BodyKind::Upgrade => Request::AwaitsUpgrade,
+            Framing::Empty => Request::Done,
+            _ => Request::Body(Decoder::new(framing)),
+        }
+    }
+}
+
+/// Why a response comes no further.
+enum Stop {
+    Trouble(Trouble),
+    /// Another connector may have the request.
+    TryAgain(Failure),
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Self {
+        Stop::Trouble(trouble)
+    }
+}
+
 impl Response {
     fn is_tunnel(&self) -> bool {
         matches!(self, Response::Tunnel(_) | Response::TunnelDone)
@@ -87,126 +116,8 @@ impl Response {
 }
 
 impl Visitor {
-    // ---- beginning an exchange -------------------------------------------------------------------------------------
-
-    pub(super) fn begin(&mut self, request: LinkRequest, log: Box<RequestLog>, cx: &mut Cx<'_>, io: &mut Io) {
-        self.hub.figures.requests.fetch_add(1, Ordering::Relaxed);
-        if request.ends_here {
-            return self.answer_as_last_hop(&request, log, cx, io);
-        }
-        let began = cx.now.mono;
-        let (connector, slot, lease) = match self.admit(&request) {
-            Ok(admitted) => admitted,
-            Err(trouble) => return self.turn_away(trouble, &request, log, cx, io),
-        };
-        let LinkRequest { text, kind, framing, facts, ends_here: _ } = request;
-        let windows = FirstWindows { to_link: connector.window, to_http: WINDOW_BYTES };
-        let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), windows, lease);
-        let head = LinkHead { kind, text };
-        let again = (kind != BodyKind::Upgrade).then(|| Again::new(&head));
-        let request = match framing {
-            _ if kind == BodyKind::Upgrade => Request::AwaitsUpgrade,
-            Framing::Empty => Request::Done,
-            _ => Request::Body(Decoder::new(framing)),
-        };
-        exchange.post_request(head, self.notes(), cx.fx);
-        if matches!(request, Request::Done) {
-            exchange.post_end(Vec::new(), cx.fx);
-        }
-        self.carried = Some(Box::new(Carried {
-            exchange,
-            connector,
-            _slot: slot,
-            sends: !facts.expects_continue,
-            close: !facts.keep_alive,
-            facts,
-            again,
-            request,
-            response: Response::Awaited,
-            log,
-            began,
-            unreported: 0,
-            blocked: false,
-        }));
-    }
-
-    /// What goes beside the head of a request: whose connection it came on. Behind a proxy that are many.
-    fn notes(&mut self) -> RequestNotes {
-        if self.number.is_none() && !self.from.to_canonical().is_loopback() {
-            self.number = NonZeroU64::new(self.hub.seeds.number());
-        }
-        RequestNotes { visitor: self.number }
-    }
-
-    /// Finds a connector and sets the memory of an exchange aside.
-    fn admit(&self, request: &LinkRequest) -> Result<(Arc<Connector>, Slot, Lease), Trouble> {
-        if self.hub.is_draining() {
-            return Err(Trouble::Stopped);
-        }
-        if let Framing::Sized(length) = request.framing
-            && self.is_too_long(length)
-        {
-            return Err(Trouble::BodyTooLong);
-        }
-        let (connector, slot) = match self.hub.registry.pick(None) {
-            Pick::Connector(connector, slot) => (connector, slot),
-            Pick::Busy => return Err(Trouble::Busy),
-            Pick::Nobody => return Err(Trouble::NoConnector),
-        };
-        let lease = self.reserve(request.kind, request.text.len()).ok_or(Trouble::Busy)?;
-        Ok((connector, slot, lease))
-    }
-
-    /// Sets the memory of an exchange aside: its head a second time for another try, and as a line of the log.
-    fn reserve(&self, kind: BodyKind, head_bytes: usize) -> Option<Lease> {
-        let bytes = exchange_bytes(WINDOW_BYTES, kind != BodyKind::None, 3 * head_bytes);
-        self.hub.pool.reserve(bytes, Purpose::of(kind))
-    }
-
-    fn is_too_long(&self, body_bytes: u64) -> bool {
+    pub(super) fn is_too_long(&self, body_bytes: u64) -> bool {
         self.hub.config.body_bytes_max.is_some_and(|max| body_bytes > max)
-    }
-
-    /// Answers a request that no connector gets.
-    fn turn_away(
-        &mut self,
-        trouble: Trouble,
-        request: &LinkRequest,
-        mut log: Box<RequestLog>,
-        cx: &mut Cx<'_>,
-        io: &mut Io,
-    ) {
-        let close = self.closes_after(request);
-        log.status = Some(answer(trouble, &request.facts, log.id, close).put(cx.now, io));
-        log.trouble = Some(trouble);
-        self.end_unsent(log, close, cx);
-    }
-
-    /// Answers an OPTIONS that was to come no further than this.
-    fn answer_as_last_hop(
-        &mut self,
-        request: &LinkRequest,
-        mut log: Box<RequestLog>,
-        cx: &mut Cx<'_>,
-        io: &mut Io,
-    ) {
-        let close = self.closes_after(request);
-        let answer = Answer { close, ..Answer::to_options(log.id) }.for_request(&request.facts);
-        log.status = Some(OwnAnswer(answer).put(cx.now, io));
-        self.end_unsent(log, close, cx);
-    }
-
-    /// Whether the connection ends with our own answer to a request of which no body was read.
-    fn closes_after(&self, request: &LinkRequest) -> bool {
-        let whole = matches!(request.framing, Framing::Empty | Framing::Sized(0));
-        !whole || !request.facts.keep_alive || self.hub.is_draining()
-    }
-
-    fn end_unsent(&mut self, log: Box<RequestLog>, close: bool, cx: &mut Cx<'_>) {
-        cx.fx.events.push(Event::Request(log));
-        if close {
-            self.end_with(End::Linger);
-        }
     }
 
     // ---- carrying --------------------------------------------------------------------------------------------------
@@ -220,7 +131,8 @@ impl Visitor {
     ) -> Result<bool, Fault> {
         let moved = match self.pump_response(&mut carried, cx, io) {
             Ok(moved) => moved,
-            Err(trouble) => return self.give_up(carried, trouble, cx, io),
+            Err(Stop::Trouble(trouble)) => return self.give_up(carried, trouble, cx, io),
+            Err(Stop::TryAgain(failure)) => return self.try_again(carried, failure, cx, io),
         };
         let sent = match self.pump_request(&mut carried, cx, io) {
             Ok(sent) => sent,
@@ -253,12 +165,7 @@ impl Visitor {
     }
 
     /// Moves the response towards the visitor; whether anything moved or was granted.
-    fn pump_response(
-        &mut self,
-        carried: &mut Carried,
-        cx: &mut Cx<'_>,
-        io: &mut Io,
-    ) -> Result<bool, Trouble> {
+    fn pump_response(&mut self, carried: &mut Carried, cx: &mut Cx<'_>, io: &mut Io) -> Result<bool, Stop> {
         let mut moved = false;
         while io.output.len() < limits::HTTP_OUTPUT_BYTES && !carried.response_is_done() {
             self.scratch.clear();
@@ -274,10 +181,10 @@ impl Visitor {
             }
             moved = true;
             if let Some(failure) = taken.failure {
-                if carried.may_try_again(failure) && self.try_again(carried, cx) {
-                    continue;
+                if carried.may_try_again(failure) {
+                    return Err(Stop::TryAgain(failure));
                 }
-                return Err(trouble_of(failure));
+                return Err(trouble_of(failure).into());
             }
             if let Some(interim) = taken.interim.take() {
                 self.put_head(carried, &interim, cx, io)?;
@@ -289,7 +196,7 @@ impl Visitor {
                 if self.scratch.is_empty() && taken.end.is_none() {
                     continue;
                 } else {
-                    return Err(Trouble::TargetBroke);
+                    return Err(Trouble::TargetBroke.into());
                 }
             };
             let count = self.scratch.len();
@@ -449,26 +356,36 @@ impl Visitor {
         None
     }
 
-    /// Gives the request to another connector, once.
-    fn try_again(&mut self, carried: &mut Carried, cx: &mut Cx<'_>) -> bool {
-        let Some(Again { head, mut body, end, .. }) = carried.again.take() else { return false };
-        let Pick::Connector(connector, slot) = self.hub.registry.pick(Some(&carried.connector)) else {
-            return false;
+    /// Gives the request to another connector. That happens once, but for one that was refused, of which no app had
+    /// anything: it may wait until there is room.
+    fn try_again(
+        &mut self,
+        mut carried: Box<Carried>,
+        failure: Failure,
+        cx: &mut Cx<'_>,
+        io: &mut Io,
+    ) -> Result<bool, Fault> {
+        let Some(again) = carried.again.take() else {
+            return self.give_up(carried, trouble_of(failure), cx, io);
         };
-        let Some(lease) = self.reserve(head.kind, head.text.len()) else { return false };
-        let windows = FirstWindows { to_link: connector.window, to_http: WINDOW_BYTES };
-        carried.exchange = Exchange::new(connector.inbox.clone(), Some(self.port), windows, lease);
-        (carried.connector, carried._slot) = (connector, slot);
-        carried.exchange.post_request(head, self.notes(), cx.fx);
-        let room = carried.exchange.room();
-        if room.bytes() < body.len() {
-            return false;
+        let kind = again.head.kind;
+        carried.log.connector = Some(Arc::clone(&carried.connector.label));
+        let Carried { connector, request, facts, log, began, until, sends, close, .. } = *carried;
+        let pending = Box::new(Pending { again, request, facts, log, began, until, sends, close });
+        if failure == Failure::Reset(ResetCode::Refused) {
+            connector.refused(Purpose::of(kind));
+            self.begin_again(pending, cx, io);
+            return Ok(true);
         }
-        carried.exchange.post_data(room, &mut body, cx.fx);
-        if let Some(trailers) = end {
-            carried.exchange.post_end(trailers, cx.fx);
+        match self.enter(pending, Some(&connector), cx) {
+            Ok(()) => {
+                if let Some(carried) = &mut self.carried {
+                    carried.is_second = true;
+                }
+            }
+            Err((pending, _)) => self.turn_away(pending, trouble_of(failure), cx, io),
         }
-        true
+        Ok(true)
     }
 
     /// The exchange cannot be finished: with an answer of ours if the response has not begun, else with a cut that
@@ -505,22 +422,26 @@ impl Visitor {
         self.log(carried, Some(trouble), cx);
     }
 
+    /// The exchange is over: a line in the log, and perhaps room for one that waits.
     fn log(&self, carried: Box<Carried>, trouble: Option<Trouble>, cx: &mut Cx<'_>) {
-        let Carried { mut log, connector, began, .. } = *carried;
-        log.connector = Some(Arc::clone(&connector.label));
-        log.took = cx.now.mono.since(began);
-        log.trouble = trouble;
-        cx.fx.events.push(Event::Request(log));
+        {
+            let Carried { mut log, connector, began, .. } = *carried;
+            log.connector = Some(Arc::clone(&connector.label));
+            log.took = cx.now.mono.since(began);
+            log.trouble = trouble;
+            cx.fx.events.push(Event::Request(log));
+        }
+        self.hub.queue.ring(cx.fx);
     }
 }
 
 impl Again {
-    fn new(head: &LinkHead) -> Self {
+    pub(super) fn new(head: LinkHead) -> Self {
         let safe = [&b"GET "[..], b"HEAD ", b"OPTIONS "];
         let is_empty = matches!(head.kind, BodyKind::None | BodyKind::Sized(0));
         let is_safe = is_empty && safe.iter().any(|method| head.text.starts_with(method));
         let end = (head.kind == BodyKind::None).then(Vec::new);
-        Self { head: head.clone(), body: Vec::new(), lease: None, end, is_safe }
+        Self { head, body: Vec::new(), lease: None, end, is_safe }
     }
 
     /// Keeps what is sent of the body; false if it is too much to be worth it.
@@ -545,8 +466,10 @@ impl Carried {
     /// Whether another connector may have the request: nothing of it reached an app, or it changes nothing there.
     fn may_try_again(&self, failure: Failure) -> bool {
         match failure {
+            Failure::Reset(ResetCode::Refused) => true,
+            _ if self.is_second => false,
             Failure::NeverSealed => true,
-            Failure::Reset(ResetCode::Refused | ResetCode::TargetUnreachable) => true,
+            Failure::Reset(ResetCode::TargetUnreachable) => true,
             Failure::LinkLost => self.again.as_ref().is_some_and(|again| again.is_safe),
             Failure::Reset(_) | Failure::NoMemory => false,
         }
@@ -590,7 +513,7 @@ fn trouble_of(failure: Failure) -> Trouble {
 }
 
 /// Our own answer to a request that came to nothing.
-fn answer(trouble: Trouble, facts: &RequestFacts, id: u64, close: bool) -> OwnAnswer {
+pub(super) fn answer(trouble: Trouble, facts: &RequestFacts, id: u64, close: bool) -> OwnAnswer {
     /// Long enough for a connector to be back: it dials again within 1.5 s.
     const RETRY_AFTER_SECS: u32 = 2;
     let (status, kind) = match trouble {
@@ -609,11 +532,11 @@ fn answer(trouble: Trouble, facts: &RequestFacts, id: u64, close: bool) -> OwnAn
     OwnAnswer(Answer { retry_after: (status == 503).then_some(RETRY_AFTER_SECS), ..answer })
 }
 
-struct OwnAnswer(Answer);
+pub(super) struct OwnAnswer(pub(super) Answer);
 
 impl OwnAnswer {
     /// Writes it and returns its status.
-    fn put(self, now: Now, io: &mut Io) -> u16 {
+    pub(super) fn put(self, now: Now, io: &mut Io) -> u16 {
         self.0.write(now.unix, io.output.tail());
         self.0.status
     }

@@ -155,6 +155,7 @@ impl Referee {
             }
             Event::JoinRefused { refusal, .. } => seen.note(format!("join refused: {}", refusal.as_str())),
             Event::UpgradeMissing { missing, .. } => seen.note(format!("no upgrade: {}", missing.as_str())),
+            Event::NoRoom { .. } => seen.note("no room"),
             Event::BadRequest { rule, .. } => seen.note(format!("bad request: {}", rule.as_str())),
             Event::Connected { .. } => seen.note("connected"),
             Event::Disconnected { why, .. } => seen.note(match why {

@@ -77,7 +77,7 @@ impl World {
     }
 
     /// From where those come who come from now on.
-    pub(in crate::sim) fn set_address(&mut self, last_octet: u8) {
+    pub fn set_address(&mut self, last_octet: u8) {
         self.address = last_octet;
     }
 

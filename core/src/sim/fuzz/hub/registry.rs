@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::super::input::Input;
-use crate::hub::admission::Slot;
+use crate::hub::admission::{Purpose, Slot};
 use crate::hub::mailbox::Inbox;
 use crate::hub::registry::{Attached, Connector, Newcomer, Pick, Registry};
 use crate::link::frame::Hello;
@@ -118,7 +118,8 @@ fn pick(registry: &Registry, joined: &mut [Known], input: &mut Input<'_>) {
     let candidates: Vec<usize> = (0..joined.len()).filter(|place| takes(*place, &joined[*place])).collect();
     let with_room: Vec<usize> =
         candidates.iter().copied().filter(|place| has_room(&joined[*place])).collect();
-    match registry.pick(not.map(|place| &joined[place].connector)) {
+    let purpose = if input.coin() { Purpose::Short } else { Purpose::Long };
+    match registry.pick(not.map(|place| &joined[place].connector), purpose) {
         Pick::Nobody => assert!(candidates.is_empty()),
         Pick::Busy => assert!(!candidates.is_empty() && with_room.is_empty()),
         Pick::Connector(connector, slot) => {
