@@ -301,6 +301,8 @@ fn link_head(kind: BodyKind, head: &[u8]) -> String {
         BodyKind::Sized(length) => format!("{length} B"),
         BodyKind::Unknown => "a body".into(),
         BodyKind::Upgrade => "upgrade".into(),
+        BodyKind::UpgradeSized(length) => format!("upgrade after {length} B"),
+        BodyKind::UpgradeChunked => "upgrade after a body".into(),
     };
     format!("{subject}, {fields}, {body}")
 }

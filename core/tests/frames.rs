@@ -482,6 +482,8 @@ fn body() -> impl Strategy<Value = BodyKind> {
         any::<u64>().prop_map(BodyKind::Sized),
         Just(BodyKind::Unknown),
         Just(BodyKind::Upgrade),
+        any::<u64>().prop_map(BodyKind::UpgradeSized),
+        Just(BodyKind::UpgradeChunked),
     ]
 }
 

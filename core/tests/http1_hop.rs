@@ -299,10 +299,13 @@ fn an_upgrade_is_offered_only_if_it_is_one() {
         (BodyKind::None, String::new())
     );
     assert_eq!(kind_with("GET / HTTP/1.0", &[connection, websocket]), (BodyKind::None, String::new()));
-    assert_eq!(
-        kind_with("POST / HTTP/1.1", &[connection, websocket, "Content-Length: 1"]),
-        (BodyKind::Sized(1), String::new())
-    );
+    for (framing, kind) in [
+        ("Content-Length: 1", BodyKind::UpgradeSized(1)),
+        ("Transfer-Encoding: chunked", BodyKind::UpgradeChunked),
+    ] {
+        let found = kind_with("POST / HTTP/1.1", &[connection, websocket, framing]);
+        assert_eq!(found, (kind, websocket.into()), "the body first");
+    }
 }
 
 #[test]
@@ -995,7 +998,9 @@ fn kinds() -> impl Strategy<Value = BodyKind> {
         Just(BodyKind::None),
         Just(BodyKind::Unknown),
         Just(BodyKind::Upgrade),
+        Just(BodyKind::UpgradeChunked),
         any::<u32>().prop_map(|bytes| BodyKind::Sized(bytes.into())),
+        any::<u32>().prop_map(|bytes| BodyKind::UpgradeSized(bytes.into())),
     ]
 }
 
@@ -1008,7 +1013,7 @@ fn check_target(out: &[u8], request: &TargetRequest, kind: BodyKind) {
     let sent = parse_request(out).expect("the app gets what we would accept");
     assert_eq!(sent.version, Version::Http11);
     assert_eq!(request_framing(&sent), Ok(request.framing));
-    assert_eq!(sent.get("upgrade").is_some(), kind == BodyKind::Upgrade);
+    assert_eq!(sent.get("upgrade").is_some(), kind.is_upgrade());
     assert_eq!(out.windows(4).position(|w| w == b"\r\n\r\n"), Some(out.len() - 4));
 }
 
@@ -1044,7 +1049,7 @@ proptest! {
             let name = String::from_utf8(field.name.to_ascii_lowercase()).unwrap();
             let ours = match name.as_str() {
                 "te" => request.facts.te_trailers && field.value == b"trailers",
-                "upgrade" => request.kind == BodyKind::Upgrade && field.value == request.facts.upgrade,
+                "upgrade" => request.kind.is_upgrade() && field.value == request.facts.upgrade,
                 name => !HOP_BY_HOP.contains(&name),
             };
             prop_assert!(ours, "{name} survived");

@@ -680,6 +680,149 @@ fn an_upgrade_that_the_app_refuses_leaves_an_ordinary_connection() {
     }));
 }
 
+/// Asks for an upgrade behind a body that is framed so.
+fn upgrade_with(framing: &str, body: &str) -> String {
+    format!(
+        "POST /exec HTTP/1.1\r\nHost: example.org\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n{framing}\r\n\r\n{body}"
+    )
+}
+
+const SWITCHES: &str = "HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+
+#[test]
+fn a_request_with_a_body_may_ask_for_an_upgrade() {
+    assert_snapshot!(conversation("upgrades behind a body", 75, 20, |world| {
+        start(world, |_| vec![Act::AwaitBody, Act::send(SWITCHES), Act::Echo]);
+        for (framing, body, rest) in [
+            ("Content-Length: 10", "{\"Tty\"", ":1} early"),
+            ("Transfer-Encoding: chunked", "6\r\n{\"Tty\"\r\n4", "\r\n:1} \r\n0\r\nA: b\r\n\r\nearly"),
+        ] {
+            let visitor = ask(world, upgrade_with(framing, body));
+            world.run_ms(100);
+            assert!(world.received(visitor).is_empty(), "the body comes first");
+            world.send(visitor, rest);
+            world.run_ms(100);
+            let got = got(world, visitor);
+            assert_eq!((got.status, got.body.as_slice()), (101, &b"early"[..]));
+            world.send(visitor, "ls\n");
+            world.run_ms(100);
+            assert_eq!(world.received(visitor), b"ls\n");
+            world.send_end(visitor);
+            world.run_ms(100);
+            assert_eq!((world.ended(visitor), world.app_connections("target-1")), (Some(true), 0));
+        }
+        let requests = world.requests("target-1");
+        let head = |nth: usize| requests[nth].head.to_ascii_lowercase();
+        assert!(requests.iter().all(|request| request.whole));
+        assert_eq!([&requests[0].body[..], &requests[1].body[..]], [b"{\"Tty\":1} "; 2]);
+        assert!(head(0).contains("\r\nupgrade: tcp\r\n") && head(0).contains("\r\ncontent-length: 10\r\n"));
+        assert!(
+            head(1).contains("\r\nupgrade: tcp\r\n")
+                && head(1).contains("\r\ntransfer-encoding: chunked\r\n")
+        );
+    }));
+}
+
+#[test]
+fn an_upgrade_behind_a_long_body_flows_through_its_windows() {
+    const BODY_BYTES: usize = 500_000;
+    // Not kept: what matters is that all of it arrives.
+    conversation("an upgrade behind a long body", 76, 20, |world| {
+        start(world, |_| vec![Act::StopReadingMs(3_000), Act::AwaitBody, Act::send(SWITCHES), Act::Echo]);
+        let body = pattern(BODY_BYTES);
+        for chunk in [None, Some(1), Some(100), Some(70_000)] {
+            let framed = match chunk {
+                None => body.clone(),
+                Some(size) => {
+                    let count = if size == 1 { 20_000 } else { BODY_BYTES };
+                    let chunks = body[..count].chunks(size);
+                    let framed =
+                        chunks.map(|one| [format!("{:x}\r\n", one.len()).as_bytes(), one, b"\r\n"].concat());
+                    [framed.collect::<Vec<_>>().concat(), b"0\r\n\r\n".to_vec()].concat()
+                }
+            };
+            let framing = match chunk {
+                None => format!("Content-Length: {BODY_BYTES}"),
+                Some(_) => "Transfer-Encoding: chunked".into(),
+            };
+            let visitor = ask(world, upgrade_with(&framing, ""));
+            world.send(visitor, framed);
+            world.send(visitor, "into the tunnel");
+            world.run_ms(6_000);
+            let got = got(world, visitor);
+            assert_eq!((got.status, got.body.as_slice()), (101, &b"into the tunnel"[..]), "{chunk:?}");
+            let request = world.requests("target-1").last().unwrap();
+            assert!(request.whole && body.starts_with(&request.body), "{chunk:?}");
+            world.send_end(visitor);
+            world.run_ms(100);
+        }
+    });
+}
+
+#[test]
+fn an_upgrade_behind_a_body_that_is_refused_leaves_an_ordinary_connection() {
+    assert_snapshot!(conversation("an upgrade behind a body is refused", 77, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/exec" => {
+                vec![Act::AwaitBody, Act::send("HTTP/1.1 409 Conflict\r\nContent-Length: 2\r\n\r\nno")]
+            }
+            _ => ok("hello"),
+        });
+        for asked in [
+            upgrade_with("Content-Length: 2", "{}"),
+            upgrade_with("Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n"),
+        ] {
+            let visitor = ask(world, asked);
+            world.run_ms(100);
+            assert_eq!(answer(world, visitor), (409, "no".into()));
+            world.send(visitor, get("/"));
+            world.run_ms(100);
+            assert_eq!(answer(world, visitor), (200, "hello".into()));
+            assert_eq!(world.app_connections("target-1"), 1, "one connection served both");
+        }
+    }));
+}
+
+#[test]
+fn a_101_that_comes_before_the_body_is_whole_opens_the_tunnel_behind_it() {
+    assert_snapshot!(conversation("a 101 before the body", 78, 20, |world| {
+        start(world, |_| vec![Act::send(SWITCHES), Act::AwaitBody, Act::Echo]);
+        for (framing, rest) in
+            [("Content-Length: 5", "hello"), ("Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n")]
+        {
+            let visitor = ask(world, upgrade_with(framing, ""));
+            world.run_ms(100);
+            assert_eq!(got(world, visitor).status, 101);
+            world.send(visitor, rest);
+            world.run_ms(100);
+            world.send(visitor, "there");
+            world.run_ms(100);
+            assert_eq!(world.received(visitor), b"there");
+            assert_eq!(world.requests("target-1").last().unwrap().body, b"hello");
+            world.send_end(visitor);
+            world.run_ms(100);
+            assert_eq!((world.ended(visitor), world.app_connections("target-1")), (Some(true), 0));
+        }
+    }));
+}
+
+#[test]
+fn an_early_answer_to_an_upgrade_behind_a_body_ends_the_connection() {
+    assert_snapshot!(conversation("an answer before the body of an upgrade", 79, 20, |world| {
+        start(world, |_| vec![Act::send("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")]);
+        let visitor = ask(world, upgrade_with("Content-Length: 10", "hello"));
+        world.run_ms(100);
+        let got = got(world, visitor);
+        assert_eq!((got.status, got.body.as_slice()), (403, &b"no"[..]));
+        assert!(got.has("Connection: close"), "{}", got.head);
+        assert_eq!((world.ended(visitor), world.app_connections("target-1")), (Some(true), 0));
+        let short = ask(world, upgrade_with("Content-Length: 10", "hello"));
+        world.send_end(short);
+        world.run_ms(100);
+        assert!(world.ended(short).is_some(), "half a body is none");
+    }));
+}
+
 // ---- who serves ----------------------------------------------------------------------------------------------------
 
 fn start_many(world: &mut World, count: u32) {

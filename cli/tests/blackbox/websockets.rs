@@ -1,6 +1,6 @@
 //! WebSockets of visitors, with a client and an app that are not ours.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Barrier;
 use std::thread;
@@ -11,6 +11,7 @@ use tungstenite::{Message, WebSocket, client::client_with_config};
 use crate::app::{app, noise, standard};
 use crate::gesher::Tunnel;
 use crate::process::PATIENCE;
+use crate::wire::Wire;
 
 fn dial(tunnel: &Tunnel) -> WebSocket<TcpStream> {
     let stream = TcpStream::connect(tunnel.address()).unwrap();
@@ -31,6 +32,42 @@ fn echoes(socket: &mut WebSocket<TcpStream>, message: Message) {
     socket.send(message.clone()).unwrap();
     // assert_eq! would print megabytes.
     assert!(socket.read().unwrap() == message, "{} bytes came back wrong", message.len());
+}
+
+#[test]
+fn a_request_with_a_body_asks_for_an_upgrade_as_docker_exec_does() {
+    let address = app(|exchange| {
+        let mut body = String::new();
+        exchange.body().read_to_string(&mut body)?;
+        exchange.to.write_all(
+            b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\n\
+              Upgrade: tcp\r\n\r\n",
+        )?;
+        exchange.to.write_all(body.as_bytes())?;
+        std::io::copy(&mut exchange.from, &mut exchange.to)?;
+        exchange.to.shutdown(std::net::Shutdown::Write)?;
+        Err(std::io::ErrorKind::ConnectionAborted.into())
+    });
+    let tunnel = Tunnel::to(format!("http://{address}"));
+    for (framing, body) in [
+        ("Content-Length: 27", "{\"Detach\":false,\"Tty\":true}"),
+        ("Transfer-Encoding: chunked", "1b\r\n{\"Detach\":false,\"Tty\":true}\r\n0\r\n\r\n"),
+    ] {
+        let mut wire = Wire::to(tunnel.address());
+        wire.send(format!(
+            "POST /exec/1/start HTTP/1.1\r\nHost: gateway.test\r\nContent-Type: application/json\r\n\
+             Connection: Upgrade\r\nUpgrade: tcp\r\n{framing}\r\n\r\n{body}"
+        ));
+        wire.expect(
+            "the 101 and what the app had of the body",
+            "HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\n\
+             Upgrade: tcp\r\n\r\n{\"Detach\":false,\"Tty\":true}",
+        );
+        wire.send("ls\n");
+        wire.expect("what goes through the tunnel", "ls\n");
+        wire.finish();
+        wire.expect_last("the end", "");
+    }
 }
 
 #[test]

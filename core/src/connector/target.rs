@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::event::Event;
 use crate::fault::Fault;
 use crate::http1::Violation;
-use crate::http1::body::{BodyKind, Decoder, Encoder, Framing};
+use crate::http1::body::{BodyKind, Decoder, Encoder, Framing, WrongLength};
 use crate::http1::head::{HeadKind, HeadScan, ResponseHead};
 use crate::http1::hop::hints::{self, NameHint};
 use crate::http1::hop::{HostRule, TargetFacts, request_to_target, response_to_link};
@@ -59,6 +59,8 @@ struct Carrying {
     facts: TargetFacts,
     /// The request, as long as it may be sent once more: it has no body, and nothing of its answer came.
     again: Option<Again>,
+    /// Finds the end of the body of a request that asks for an upgrade, until that has come.
+    before_tunnel: Option<Decoder>,
     request: Request,
     response: Response,
     /// Body bytes in the output whose credit has not gone back.
@@ -165,6 +167,10 @@ impl Broken {
     }
 }
 
+fn wrong_length(_: WrongLength) -> Broken {
+    Broken::by_gateway("a body of another length than announced")
+}
+
 impl TargetConn {
     /// Hands an exchange to an idle connection to the app, or to a new one.
     pub(super) fn serve(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, idempotent: bool, cx: &mut Cx<'_>) {
@@ -247,10 +253,11 @@ impl TargetConn {
             Ok(request) => {
                 // Of an empty body only the END comes, which a second try may already have behind it.
                 let body = !matches!(head.kind, BodyKind::None | BodyKind::Sized(0));
-                let upgrade = head.kind == BodyKind::Upgrade;
-                let framing = if upgrade { Framing::UntilClose } else { request.framing };
-                // Nothing follows an upgrade request before its 101.
-                let is_whole = !body || upgrade;
+                let before_tunnel = head.kind.before_upgrade().map(Decoder::new);
+                // Nothing follows an upgrade request without a body before its 101.
+                let is_whole = !body || head.kind == BodyKind::Upgrade;
+                let framing =
+                    if head.kind == BodyKind::Upgrade { Framing::UntilClose } else { request.framing };
                 let if_closed = self.reused && is_whole && head.is_idempotent();
                 let translates = request.facts.visitors_host().is_some();
                 let says_name = translates && request.facts.tells_visitors_name;
@@ -260,6 +267,7 @@ impl TargetConn {
                     exchange,
                     facts: request.facts,
                     again: (if_closed || if_refused).then_some(Again { head, if_closed, if_refused }),
+                    before_tunnel,
                     request: if body { Request::Body(Encoder::new(framing)) } else { Request::Done },
                     response: Response::Head(HeadScan::default()),
                     unreported: 0,
@@ -318,12 +326,15 @@ impl TargetConn {
 
     /// Moves the request towards the app.
     fn pump_request(&mut self, carrying: &mut Carrying, cx: &mut Cx<'_>, io: &mut Io) -> Result<(), Broken> {
-        let wrong_length = |_| Broken::by_gateway("a body of another length than announced");
         loop {
             self.scratch.clear();
             // Before a 101 the app would take opaque bytes for another request.
             let room = match carrying.response {
-                Response::Head(_) if !carrying.facts.upgrade.is_empty() => 0,
+                Response::Head(_)
+                    if !carrying.facts.upgrade.is_empty() && carrying.before_tunnel.is_none() =>
+                {
+                    0
+                }
                 _ => limits::HTTP_OUTPUT_BYTES.saturating_sub(io.output.len()),
             };
             let taken = carrying.exchange.take(room, &mut self.scratch);
@@ -332,7 +343,9 @@ impl TargetConn {
             if taken.failure.is_some() || !response_is_wanted {
                 return Err(Broken::cancelled());
             }
+            let moved = self.put_before_tunnel(carrying, taken.end.is_some(), io)?;
             match &mut carrying.request {
+                _ if moved && self.scratch.is_empty() && taken.end.is_none() => {}
                 _ if self.scratch.is_empty() && taken.end.is_none() => break,
                 // The END of a request without a body, or of an upgrade that was not granted.
                 Request::Done if self.scratch.is_empty() => continue,
@@ -351,6 +364,44 @@ impl TargetConn {
         carrying.unreported -= consumed;
         carrying.exchange.consumed(consumed, cx.fx);
         Ok(())
+    }
+
+    /// Takes the body of a request that asks for an upgrade out of what came, and leaves what is the tunnel's; whether
+    /// there was any of it. `ends` says that no more comes.
+    fn put_before_tunnel(
+        &mut self,
+        carrying: &mut Carrying,
+        ends: bool,
+        io: &mut Io,
+    ) -> Result<bool, Broken> {
+        let Carrying { before_tunnel: Some(decoder), request: Request::Body(encoder), .. } = carrying else {
+            return Ok(false);
+        };
+        let mut came = std::mem::take(&mut self.scratch);
+        let taken = decoder
+            .decode(&came, usize::MAX, &mut self.scratch)
+            .map_err(|_| Broken::by_gateway("a body in malformed chunks"))?;
+        carrying.unreported += taken;
+        encoder.put(&mut self.scratch, &mut io.output).map_err(wrong_length)?;
+        self.scratch.clear();
+        if !decoder.is_done() {
+            return if ends { Err(wrong_length(WrongLength)) } else { Ok(taken > 0) };
+        }
+        encoder.finish(&decoder.take_trailers(), io.output.tail()).map_err(wrong_length)?;
+        carrying.before_tunnel = None;
+        carrying.request = match carrying.response {
+            Response::Head(_) | Response::Tunnel(_) | Response::TunnelDone => {
+                Request::Body(Encoder::new(Framing::UntilClose))
+            }
+            // It was not granted.
+            Response::Body(_) | Response::Done => Request::Done,
+        };
+        came.drain(..taken);
+        if !came.is_empty() && matches!(carrying.response, Response::Head(_)) {
+            return Err(Broken::by_gateway("bytes of a tunnel before its 101"));
+        }
+        self.scratch = came;
+        Ok(true)
     }
 
     /// Moves the response towards the link.
@@ -406,8 +457,8 @@ impl TargetConn {
             _ => {
                 carrying.keep_alive &= response.keep_alive;
                 carrying.idle_max = response.idle_max.unwrap_or(limits::TARGET_IDLE).min(limits::TARGET_IDLE);
-                if !carrying.facts.upgrade.is_empty() {
-                    // It was not granted: the gateway says END, and the request has no body.
+                if !carrying.facts.upgrade.is_empty() && carrying.before_tunnel.is_none() {
+                    // It was not granted: the gateway says END, and the request is whole.
                     carrying.request = Request::Done;
                 }
                 carrying.response = Response::Body(Decoder::new(response.framing));
@@ -650,6 +701,30 @@ mod tests {
         assert!(advance(&mut io, now).acknowledge);
         io.input.push(b"hi");
         assert!(!advance(&mut io, now).acknowledge);
+    }
+
+    #[test]
+    fn what_a_gateway_sends_behind_the_body_of_an_upgrade_before_its_101_reaches_no_app() {
+        let smuggled = "GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
+        for (kind, body) in [
+            (BodyKind::UpgradeSized(5), format!("hello{smuggled}")),
+            (BodyKind::UpgradeChunked, format!("5\r\nhello\r\n0\r\n\r\n{smuggled}")),
+            (BodyKind::UpgradeChunked, format!("5\r\nhello{smuggled}")),
+        ] {
+            let (hub, exchange) = hub_and_exchange();
+            let (mut fx, mut io) = (Effects::default(), Io::default());
+            let mut cx = Cx { now: Now::default(), fx: &mut fx };
+            let text = b"POST / HTTP/1.1\r\nHost: a\r\nUpgrade: echo\r\n\r\n".to_vec();
+            exchange.deliver_request(LinkHead { kind, text }, RequestNotes::default(), cx.fx);
+            exchange.deliver_data(body.as_bytes(), cx.fx);
+            TargetConn::serve(&hub, exchange, true, &mut cx);
+            let mut machine = cx.fx.dials.pop().unwrap().machine;
+            let want = machine.advance(&mut cx, &mut io).unwrap();
+            assert_eq!(want.end, Some(End::Abort), "{kind:?}");
+            let sent = io.output.waiting();
+            assert!(!sent.windows(9).any(|bytes| bytes == b"/smuggled"), "{}", sent.escape_ascii());
+            machine.lost(&mut cx, Lost::Ended);
+        }
     }
 
     #[test]

@@ -33,8 +33,28 @@ pub enum BodyKind {
     Sized(u64),
     /// As many as come before END.
     Unknown,
-    /// Opaque bytes both ways after a 101.
+    /// Opaque bytes both ways after a 101; of a request, one without a body.
     Upgrade,
+    /// A request that asks for an upgrade behind a body of this many bytes: first those, then, after a 101, opaque ones.
+    UpgradeSized(u64),
+    /// The same behind a body of unknown length, which crosses the link in chunks (RFC 9112, 7.1) to tell where it ends.
+    UpgradeChunked,
+}
+
+impl BodyKind {
+    /// Whether a request of this kind asks for an upgrade.
+    pub fn is_upgrade(self) -> bool {
+        matches!(self, BodyKind::Upgrade | BodyKind::UpgradeSized(_) | BodyKind::UpgradeChunked)
+    }
+
+    /// How the body that comes before an upgrade crosses the link; none if there is no such body.
+    pub(crate) fn before_upgrade(self) -> Option<Framing> {
+        match self {
+            BodyKind::UpgradeSized(bytes) => Some(Framing::Sized(bytes)),
+            BodyKind::UpgradeChunked => Some(Framing::Chunked),
+            BodyKind::None | BodyKind::Sized(_) | BodyKind::Unknown | BodyKind::Upgrade => None,
+        }
+    }
 }
 
 /// How a body is framed on an HTTP/1.1 connection (RFC 9112, 6.3).

@@ -42,7 +42,7 @@ impl Purpose {
         match body {
             BodyKind::None => Purpose::Short,
             BodyKind::Sized(bytes) if bytes <= WINDOW_BYTES.into() => Purpose::Short,
-            BodyKind::Sized(_) | BodyKind::Unknown | BodyKind::Upgrade => Purpose::Long,
+            _ => Purpose::Long,
         }
     }
 

@@ -286,6 +286,11 @@ impl Exchange {
 
     /// How many bytes [`Self::post_data`] takes now. If none, the HTTP side is rung when there is room again.
     pub(crate) fn room(&self) -> Room<'_> {
+        self.room_of(1)
+    }
+
+    /// The same, but none where it is less than `least`.
+    pub(crate) fn room_of(&self, least: usize) -> Room<'_> {
         let to_link = &mut self.lock().to_link;
         let waiting = to_link.data.len() - to_link.drained;
         let free = if to_link.stopped { 0 } else { MAILBOX_BYTES.saturating_sub(waiting) };
@@ -293,6 +298,7 @@ impl Exchange {
         let own = wanted.min((MAILBOX_BYTES_MIN + to_link.lent).saturating_sub(waiting));
         let is_lent = wanted > own && self.pool.take(wanted - own, Purpose::Speed);
         let (bytes, lent) = if is_lent { (wanted, wanted - own) } else { (own, 0) };
+        let bytes = if bytes < least { 0 } else { bytes };
         to_link.starved = bytes == 0;
         Room { exchange: self, bytes, lent }
     }

@@ -705,6 +705,8 @@ fn take_body_kind(bytes: &mut Bytes<'_>) -> Result<BodyKind, LinkFault> {
         [1] => Ok(BodyKind::Sized(u64::from_be_bytes(bytes.array()?))),
         [2] => Ok(BodyKind::Unknown),
         [3] => Ok(BodyKind::Upgrade),
+        [4] => Ok(BodyKind::UpgradeSized(u64::from_be_bytes(bytes.array()?))),
+        [5] => Ok(BodyKind::UpgradeChunked),
         _ => Err(LinkFault::Frame),
     }
 }
@@ -733,6 +735,11 @@ fn put_body_kind(out: &mut Vec<u8>, kind: BodyKind) {
         }
         BodyKind::Unknown => out.push(2),
         BodyKind::Upgrade => out.push(3),
+        BodyKind::UpgradeSized(length) => {
+            out.push(4);
+            out.extend_from_slice(&length.to_be_bytes());
+        }
+        BodyKind::UpgradeChunked => out.push(5),
     }
 }
 

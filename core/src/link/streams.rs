@@ -102,7 +102,7 @@ impl Stream {
         self.expected = match kind {
             BodyKind::None => Some(0),
             BodyKind::Sized(length) => Some(length),
-            BodyKind::Unknown | BodyKind::Upgrade => None,
+            _ => None,
         };
     }
 

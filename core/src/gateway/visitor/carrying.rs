@@ -38,6 +38,8 @@ pub(super) struct Carried {
     pub(super) again: Option<Again>,
     /// It is given to another connector no more, unless that refuses it.
     pub(super) is_second: bool,
+    /// Frames the body of a request that asks for an upgrade, as it crosses the link, until it is whole.
+    pub(super) before_tunnel: Option<Encoder>,
     pub(super) request: Request,
     pub(super) response: Response,
     pub(super) log: Box<RequestLog>,
@@ -68,7 +70,7 @@ pub(super) struct Again {
 }
 
 pub(super) enum Request {
-    /// An upgrade was asked for: nothing is read until the final head.
+    /// An upgrade was asked for, and the body before it is whole: nothing is read until the final head.
     AwaitsUpgrade,
     Body(Decoder),
     /// No more of it is wanted, although it was not whole: what comes is discarded.
@@ -108,6 +110,9 @@ impl From<Trouble> for Stop {
         Stop::Trouble(trouble)
     }
 }
+
+/// More than the framing of a chunk and the last chunk take together: a size of 16 digits, 0, and five line ends.
+const CHUNK_BYTES: usize = 32;
 
 impl Response {
     fn is_tunnel(&self) -> bool {
@@ -236,7 +241,9 @@ impl Visitor {
         match response.status {
             CONTINUE => carried.sends = true,
             SWITCHING_PROTOCOLS => {
-                carried.request = Request::Body(Decoder::new(Framing::UntilClose));
+                if carried.before_tunnel.is_none() {
+                    carried.request = Request::Body(Decoder::new(Framing::UntilClose));
+                }
                 carried.response = Response::Tunnel(Encoder::new(Framing::UntilClose));
                 carried.log.status = Some(response.status);
                 carried.close = true;
@@ -270,9 +277,11 @@ impl Visitor {
         let Request::Body(decoder) = &mut carried.request else { return Ok(false) };
         let mut moved = false;
         loop {
-            let room = carried.exchange.room();
+            let wraps = carried.before_tunnel.is_some();
+            let room = carried.exchange.room_of(if wraps { 2 * CHUNK_BYTES } else { 1 });
             self.scratch.clear();
-            let taken = decoder.take(&mut io.input, room.bytes(), &mut self.scratch);
+            let bytes = if wraps { room.bytes().saturating_sub(CHUNK_BYTES) } else { room.bytes() };
+            let taken = decoder.take(&mut io.input, bytes, &mut self.scratch);
             let consumed = taken.map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
             carried.blocked = room.bytes() == 0;
             if consumed == 0 && !decoder.is_done() {
@@ -294,7 +303,29 @@ impl Visitor {
             {
                 carried.again = None;
             }
+            if let Some(encoder) = &mut carried.before_tunnel {
+                let plain = std::mem::take(&mut self.scratch);
+                // A decoder counts as well: no body is longer or shorter than it said.
+                encoder.encode(&plain, &mut self.scratch).map_err(|_| Trouble::VisitorBroke)?;
+                if decoder.is_done() {
+                    encoder.finish(&[], &mut self.scratch).map_err(|_| Trouble::VisitorBroke)?;
+                }
+            }
             carried.exchange.post_data(room, &mut self.scratch, cx.fx);
+            if decoder.is_done() && carried.before_tunnel.take().is_some() {
+                match carried.response {
+                    Response::Awaited => carried.request = Request::AwaitsUpgrade,
+                    Response::Tunnel(_) | Response::TunnelDone => {
+                        *decoder = Decoder::new(Framing::UntilClose);
+                        continue;
+                    }
+                    Response::Body(_) | Response::Done => {
+                        carried.request = Request::Done;
+                        carried.exchange.post_end(Vec::new(), cx.fx);
+                    }
+                }
+                return Ok(true);
+            }
             if decoder.is_done() {
                 let trailers = decoder.take_trailers();
                 if let Some(again) = &mut carried.again {

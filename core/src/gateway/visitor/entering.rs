@@ -17,7 +17,7 @@ use super::Visitor;
 use super::carrying::{Again, Carried, OwnAnswer, Request, Response, answer};
 use crate::event::{Event, RequestLog, Trouble};
 use crate::http1::answer::Answer;
-use crate::http1::body::{BodyKind, Framing};
+use crate::http1::body::{BodyKind, Encoder, Framing};
 use crate::http1::hop::{LinkRequest, RequestFacts};
 use crate::hub::admission::{Lease, Purpose, Slot, exchange_bytes};
 use crate::hub::mailbox::{Exchange, FirstWindows, LinkHead};
@@ -196,7 +196,8 @@ impl Visitor {
             connector,
             _slot: slot,
             _share: share,
-            again: (again.head.kind != BodyKind::Upgrade).then_some(again),
+            before_tunnel: again.head.kind.before_upgrade().map(Encoder::new),
+            again: (!again.head.kind.is_upgrade()).then_some(again),
             is_second: false,
             facts,
             request,

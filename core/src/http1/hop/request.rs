@@ -65,7 +65,7 @@ pub struct RequestFacts {
 /// A request as it goes to the app.
 #[derive(Clone, Debug)]
 pub struct TargetRequest {
-    /// How its body is framed; empty for an upgrade.
+    /// How its body is framed; empty for an upgrade without one.
     pub framing: Framing,
     /// What the response depends on.
     pub facts: TargetFacts,
@@ -112,7 +112,7 @@ pub fn request_to_link(head: &RequestHead<'_>, arrival: &Arrival<'_>) -> Result<
     let connection = Connection::of(&head.fields)?;
     let is_http11 = head.version == Version::Http11;
     let has_body = !matches!(framing, Framing::Empty | Framing::Sized(0));
-    let may_upgrade = connection.upgrade && is_http11 && !has_body;
+    let may_upgrade = connection.upgrade && is_http11;
     let upgrade = if may_upgrade { passable_protocols(&head.fields) } else { Vec::new() };
     let target = head.origin();
     let said_host = head.get("host");
@@ -160,7 +160,11 @@ pub fn request_to_link(head: &RequestHead<'_>, arrival: &Arrival<'_>) -> Result<
     }
 
     let (kind, framing) = match framing {
-        _ if !upgrade.is_empty() => (BodyKind::Upgrade, Framing::Empty),
+        _ if !upgrade.is_empty() => match framing {
+            Framing::Sized(bytes @ 1..) => (BodyKind::UpgradeSized(bytes), framing),
+            Framing::Chunked => (BodyKind::UpgradeChunked, framing),
+            _ => (BodyKind::Upgrade, Framing::Empty),
+        },
         Framing::Empty => (BodyKind::None, framing),
         Framing::Sized(bytes) => (BodyKind::Sized(bytes), framing),
         Framing::Chunked | Framing::UntilClose => (BodyKind::Unknown, framing),
@@ -194,7 +198,7 @@ pub fn request_to_target(
     out: &mut Vec<u8>,
 ) -> Result<TargetRequest, Violation> {
     let head = parse_request(text)?;
-    let is_upgrade = kind == BodyKind::Upgrade;
+    let is_upgrade = kind.is_upgrade();
     let upgrade = if is_upgrade { passable_protocols(&head.fields) } else { Vec::new() };
     if is_upgrade && upgrade.is_empty() {
         return Err(Violation::UnaskedUpgrade);
@@ -481,25 +485,24 @@ fn put_connection(out: &mut Vec<u8>, kind: BodyKind, upgrade: &[u8], te_trailers
     if te_trailers {
         put_field(out, b"TE", b"trailers");
     }
-    match (kind, te_trailers) {
-        (BodyKind::Upgrade, false) => put_field(out, b"Connection", b"Upgrade"),
-        (BodyKind::Upgrade, true) => put_field(out, b"Connection", b"Upgrade, TE"),
-        (_, true) => put_field(out, b"Connection", b"TE"),
-        (_, false) => {}
+    match (kind.is_upgrade(), te_trailers) {
+        (true, false) => put_field(out, b"Connection", b"Upgrade"),
+        (true, true) => put_field(out, b"Connection", b"Upgrade, TE"),
+        (false, true) => put_field(out, b"Connection", b"TE"),
+        (false, false) => {}
+    }
+    if kind.is_upgrade() {
+        put_field(out, b"Upgrade", upgrade);
     }
     match kind {
-        BodyKind::None => Framing::Empty,
-        BodyKind::Sized(bytes) => {
+        BodyKind::None | BodyKind::Upgrade => Framing::Empty,
+        BodyKind::Sized(bytes) | BodyKind::UpgradeSized(bytes) => {
             put_content_length(out, bytes);
             Framing::Sized(bytes)
         }
-        BodyKind::Unknown => {
+        BodyKind::Unknown | BodyKind::UpgradeChunked => {
             put_field(out, b"Transfer-Encoding", b"chunked");
             Framing::Chunked
-        }
-        BodyKind::Upgrade => {
-            put_field(out, b"Upgrade", upgrade);
-            Framing::Empty
         }
     }
 }

@@ -192,6 +192,7 @@ fn visitor_framing(
     let without_body = facts.head || head.status < 200 || matches!(head.status, 204 | 304);
     match kind {
         BodyKind::Upgrade => Ok(Framing::UntilClose),
+        BodyKind::UpgradeSized(_) | BodyKind::UpgradeChunked => Err(Violation::UnaskedUpgrade),
         BodyKind::None if without_body => Ok(Framing::Empty),
         BodyKind::None => Ok(Framing::Sized(0)),
         _ if without_body => Err(Violation::ContentLength),

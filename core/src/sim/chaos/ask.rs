@@ -213,6 +213,13 @@ impl Ask {
             Kind::Echo | Kind::Denied => {
                 ask.http10 = false;
                 ask.closes = false;
+                // Not drawn: what else a seed draws stays as it is.
+                if tag.is_multiple_of(3) {
+                    let length = 1 + tag * 7_919 % 90_000;
+                    ask.method = "POST";
+                    ask.upload =
+                        if tag.is_multiple_of(2) { Upload::Sized(length) } else { Upload::Chunked(length) };
+                }
             }
             Kind::Early | Kind::Mirror => ask.method = "POST",
             _ => {
@@ -312,10 +319,12 @@ impl Ask {
             Upload::Sized(length) => pattern(self.tag, Body::Request, 0, length),
             Upload::Chunked(length) => {
                 let mut bytes = Vec::new();
-                let max = dice.pick(&[300, 5_000, 70_000]);
+                let is_upgrade = matches!(self.kind, Kind::Echo | Kind::Denied);
+                let max = if is_upgrade { 0 } else { dice.pick(&[300, 5_000, 70_000]) };
                 let mut from = 0;
                 while from < length {
-                    let count = dice.between(1, max).min(length - from);
+                    let portion = if is_upgrade { 4_000 } else { dice.between(1, max) };
+                    let count = portion.min(length - from);
                     let portion = pattern(self.tag, Body::Request, from, count);
                     bytes.extend([format!("{count:X};a=b\r\n").as_bytes(), &portion, b"\r\n"].concat());
                     from += count;

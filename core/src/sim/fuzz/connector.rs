@@ -540,13 +540,15 @@ fn say_one(far: &mut FarEnd, insists: bool, input: &mut Input<'_>, frames: &mut 
     let bytes = vec![marker_of_request(stream); lengths[usize::from(amount % 4)]];
     let frame = match what {
         0..6 => {
-            let (start, kind) = match amount % 9 {
+            let (start, kind) = match amount % 11 {
                 0..3 => ("GET /x HTTP/1.1\r\n", BodyKind::None),
                 3 => ("HEAD /x HTTP/1.1\r\n", BodyKind::None),
                 4 => ("POST /x HTTP/1.1\r\n", BodyKind::Sized(u64::from(amount) * 300)),
                 5 => ("POST /x HTTP/1.1\r\n", BodyKind::Unknown),
                 6 => ("GET /x HTTP/1.1\r\nUpgrade: websocket\r\n", BodyKind::Upgrade),
                 7 => ("PUT /x HTTP/1.1\r\nExpect: 100-continue\r\n", BodyKind::Sized(300)),
+                8 => ("POST /x HTTP/1.1\r\nUpgrade: websocket\r\n", BodyKind::UpgradeSized(300)),
+                9 => ("POST /x HTTP/1.1\r\nUpgrade: websocket\r\n", BodyKind::UpgradeChunked),
                 _ => ("OPTIONS * HTTP/1.1\r\nTE: trailers\r\n", BodyKind::None),
             };
             let head = format!("{start}Host: a\r\nX-Stream: {next}\r\n\r\n");

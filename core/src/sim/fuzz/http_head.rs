@@ -170,7 +170,7 @@ fn check_carried_request(head: &RequestHead<'_>, link: &LinkRequest, asked: &Ask
     check_lines(&link.text, &carried.fields);
     assert_eq!(carried.method, head.method);
     assert!(matches!(carried.target, [b'/', ..] | b"*"), "in origin-form");
-    check_hop_by_hop(&carried.fields, link.kind == BodyKind::Upgrade);
+    check_hop_by_hop(&carried.fields, link.kind.is_upgrade());
     assert!(values(&carried.fields, "te").all(|value| value == b"trailers"));
     assert!(values(&carried.fields, "content-length").next().is_none(), "framed anew");
     let via = values(&carried.fields, "via").last().expect("our own Via");
@@ -188,15 +188,15 @@ fn check_carried_request(head: &RequestHead<'_>, link: &LinkRequest, asked: &Ask
         assert!(asked.trusted || folded != b"x-real-ip", "a stranger says nothing of who asks");
     }
     let framing = request_framing(head).expect("it was carried");
-    let expected = match framing {
-        Framing::Empty => BodyKind::None,
-        Framing::Sized(length) => BodyKind::Sized(length),
-        _ => BodyKind::Unknown,
+    let expected = match (framing, link.kind.is_upgrade()) {
+        (Framing::Empty, false) => BodyKind::None,
+        (Framing::Sized(length), false) => BodyKind::Sized(length),
+        (_, false) => BodyKind::Unknown,
+        (Framing::Empty | Framing::Sized(0), true) => BodyKind::Upgrade,
+        (Framing::Sized(length), true) => BodyKind::UpgradeSized(length),
+        (_, true) => BodyKind::UpgradeChunked,
     };
-    assert!(
-        link.kind == expected
-            || link.kind == BodyKind::Upgrade && matches!(framing, Framing::Empty | Framing::Sized(0))
-    );
+    assert_eq!(link.kind, expected);
 }
 
 /// The app reads one request with one framing, which is the one that we think it has.
@@ -221,11 +221,11 @@ fn check_at_app(to_app: &[u8], link: &LinkRequest, framing: Framing, rule: &Host
     }
     let expected = match link.kind {
         BodyKind::None | BodyKind::Upgrade => Framing::Empty,
-        BodyKind::Sized(length) => Framing::Sized(length),
-        BodyKind::Unknown => Framing::Chunked,
+        BodyKind::Sized(length) | BodyKind::UpgradeSized(length) => Framing::Sized(length),
+        BodyKind::Unknown | BodyKind::UpgradeChunked => Framing::Chunked,
     };
     assert_eq!(framing, expected);
-    assert_eq!(head.get("upgrade").is_some(), link.kind == BodyKind::Upgrade);
+    assert_eq!(head.get("upgrade").is_some(), link.kind.is_upgrade());
 }
 
 fn check_hop_by_hop(fields: &[Field<'_>], upgrade: bool) {

@@ -77,7 +77,7 @@ impl Direction {
         let fits = match self.kind {
             None | Some(BodyKind::None) => false,
             Some(BodyKind::Sized(length)) => bytes <= length,
-            Some(BodyKind::Unknown | BodyKind::Upgrade) => true,
+            Some(_) => true,
         };
         fits && bytes <= self.credit && !self.ended && !self.reset
     }
@@ -96,7 +96,7 @@ impl Direction {
         let whole = match self.kind {
             None => false,
             Some(BodyKind::Sized(length)) => self.bytes == length,
-            Some(BodyKind::None | BodyKind::Unknown | BodyKind::Upgrade) => true,
+            Some(_) => true,
         };
         whole && !self.ended && !self.reset
     }
