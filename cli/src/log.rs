@@ -11,16 +11,20 @@
 
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
 use gesher_core::event::{Disconnect, Event, RequestLog};
+use gesher_core::link::handshake::Refusal;
 
 use crate::args::{ColorWhen, LogArgs, LogFormat};
 use crate::escape::{escape, json};
 use crate::exit::Failure;
 use crate::lines::{GATHER, Line, LineWriter};
+use crate::refusals::{Refusals, Told};
 use crate::words;
 
 /// Room for most lines.
@@ -44,6 +48,10 @@ pub(crate) struct Log {
     gateway: Arc<str>,
     /// Why there was no link when it was last said.
     said: Arc<Mutex<Option<Disconnect>>>,
+    /// Joins that were refused and only counted.
+    refusals: Arc<Mutex<Refusals>>,
+    /// There are some.
+    counted: Arc<AtomicBool>,
     lines: Arc<LineWriter<Entry>>,
 }
 
@@ -89,7 +97,14 @@ impl Log {
     }
 
     fn new(look: Look, lines: LineWriter<Entry>) -> Self {
-        Self { look, gateway: "".into(), said: Arc::default(), lines: Arc::new(lines) }
+        Self {
+            look,
+            gateway: "".into(),
+            said: Arc::default(),
+            refusals: Arc::default(),
+            counted: Arc::default(),
+            lines: Arc::new(lines),
+        }
     }
 
     /// The same log for a connector of the gateway at this address.
@@ -112,9 +127,43 @@ impl Log {
 
     /// Writes the line of an event, if it has one.
     pub(crate) fn event(&self, event: Event) {
-        if let Some(entry) = self.entry(event, SystemTime::now()) {
+        let now = SystemTime::now();
+        if self.counted.load(Ordering::Relaxed) {
+            self.tell_refusals(now, false);
+        }
+        if let Some(entry) = self.entry(event, now) {
             self.lines.line(entry);
         }
+    }
+
+    /// Writes the lines of refused joins that were counted, as far as it is time.
+    fn tell_refusals(&self, now: SystemTime, at_the_end: bool) {
+        let told = {
+            let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+            let told = refusals.take(now, at_the_end);
+            self.counted.store(refusals.is_pending(), Ordering::Relaxed);
+            told
+        };
+        for Told { refusal, count, last_from } in told {
+            let text = words::joins_refused(count, last_from, refusal);
+            let fields = Fields::default()
+                .text("reason", refusal.as_str())
+                .bare("count", count)
+                .text("from", last_from);
+            self.lines.line(Entry::Text(self.look.render(
+                Level::Warning,
+                ("joins_refused", text, fields),
+                now,
+            )));
+        }
+    }
+
+    /// Whether a refused join has a line of its own.
+    fn is_first_refusal(&self, refusal: Refusal, from: IpAddr, now: SystemTime) -> bool {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = refusals.note(refusal, from, now);
+        self.counted.store(refusals.is_pending(), Ordering::Relaxed);
+        is_first
     }
 
     /// Writes a warning.
@@ -125,6 +174,7 @@ impl Log {
 
     /// Writes out what is left.
     pub(crate) fn finish(&self) {
+        self.tell_refusals(SystemTime::now(), true);
         self.lines.finish();
     }
 
@@ -133,6 +183,9 @@ impl Log {
         let level = self.weigh(&event).filter(|level| *level >= look.least)?;
         Some(match event {
             Event::Request(request) => Entry::Request { look, level, request, time },
+            Event::JoinRefused { from, refusal } if !self.is_first_refusal(refusal, from, time) => {
+                return None;
+            }
             event => {
                 let description = of_gateway(&event).or_else(|| self.of_connector(&event))?;
                 Entry::Text(look.render(level, description, time))
@@ -475,9 +528,9 @@ mod tests {
     use gesher_core::fault::{Fault, LinkFault};
     use gesher_core::http1::hop::HostRule;
     use gesher_core::http1::hop::hints::NameHint;
-    use gesher_core::link::handshake::{Missing, Refusal};
+    use gesher_core::link::handshake::Missing;
     use gesher_core::machine::{DialFault, Endpoint};
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::Ipv4Addr;
 
     const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
 
@@ -734,6 +787,20 @@ mod tests {
             format!("warning: a join from 203.0.113.9 came without its WebSocket upgrade: {missing}")
         );
         assert!(missing.to_string().contains("proxy_set_header Upgrade $http_upgrade"), "{missing}");
+    }
+
+    #[test]
+    fn refused_joins_are_a_line_and_then_a_count_also_for_those_who_want_little() {
+        let log = log(LogFormat::Human, Level::Warning, false);
+        let refused = Event::JoinRefused { from: FROM, refusal: Refusal::Secret };
+        let lines = (0..1000).filter(|_| at(&log, &refused).is_some()).count();
+        assert_eq!((lines, log.counted.load(Ordering::Relaxed)), (1, true));
+        assert_eq!(
+            words::joins_refused(999, FROM, Refusal::Secret),
+            "refused 999 more joins, the last from 203.0.113.9: wrong secret"
+        );
+        log.tell_refusals(SystemTime::now(), true);
+        assert!(!log.counted.load(Ordering::Relaxed), "said at the end");
     }
 
     #[test]

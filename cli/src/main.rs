@@ -13,6 +13,7 @@ mod exit;
 mod keygen;
 mod lines;
 mod log;
+mod refusals;
 #[cfg(feature = "capture")]
 mod replay;
 mod runtime;

@@ -35,7 +35,17 @@ pub(crate) fn refused(refusal: Refusal, gateway: &str) -> String {
 
 /// Why a join was refused, for who runs the gateway.
 pub(crate) fn join_refused(from: IpAddr, refusal: Refusal) -> String {
-    let why = match refusal {
+    format!("refused a join from {from}: {}", why_refused(refusal))
+}
+
+/// Why so many more joins were refused.
+pub(crate) fn joins_refused(count: u64, last_from: IpAddr, refusal: Refusal) -> String {
+    let joins = if count == 1 { "join" } else { "joins" };
+    format!("refused {count} more {joins}, the last from {last_from}: {}", why_refused(refusal))
+}
+
+fn why_refused(refusal: Refusal) -> &'static str {
+    match refusal {
         Refusal::Secret => "wrong secret",
         Refusal::Clock => "its clock and ours differ by more than 30 s; it tries again with ours",
         Refusal::Replay => "this join was seen before: somebody repeats what they captured",
@@ -47,8 +57,7 @@ pub(crate) fn join_refused(from: IpAddr, refusal: Refusal) -> String {
              Nobody has joined from this address yet, and for now it has to wait"
         }
         Refusal::Seal => "it offers no way of sealing that we have: one of the two is too old",
-    };
-    format!("refused a join from {from}: {why}")
+    }
 }
 
 /// What a proxy between a connector and the gateway takes away, for who runs the gateway.

@@ -78,3 +78,19 @@ fn a_gateway_whose_clock_cannot_be_right_is_told_from_one_that_differs() {
     assert_eq!(count(&mut world, "the gateway's clock looks wrong; again in 60000 ms"), 1);
     assert_eq!(count(&mut world, "joined as"), 0);
 }
+
+#[test]
+fn a_connector_that_was_told_full_may_not_stay() {
+    let mut world = world("full");
+    world.start_gateway(|config| config.connectors_max(1).unwrap());
+    world.start_connector("first", "target-1", |config| config);
+    world.run_ms(200);
+    world.start_connector("second", "target-1", |config| config);
+    world.run_ms(90);
+    // Its HELLO is on its way, and it will not hear that it is to go.
+    world.set_frozen("second", true);
+    world.run_ms(4_900);
+    assert_eq!(count(&mut world, "gateway     > second        end"), 0);
+    world.run_ms(300);
+    assert_eq!(count(&mut world, "gateway     > second        end"), 1, "{}", world.transcript());
+}

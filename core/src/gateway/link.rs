@@ -117,7 +117,9 @@ impl GatewayLink {
             self.tell_peers(cx.now);
         }
         self.mux.write(cx, io);
-        let end = self.mux.is_done().then(|| self.mux.close(cx, io));
+        // Who was told that there is no room has no reason to stay, and may not keep the connection.
+        let is_over = self.mux.is_done() || self.timers.is_due(Why::Drain, cx.now.mono);
+        let end = is_over.then(|| self.mux.close(cx, io));
         let wake_at = self.mux.next_deadline().into_iter().chain(self.timers.next()).min();
         Ok(Want { read: !again, wake_at, again, end, ..Want::default() })
     }
@@ -163,6 +165,7 @@ impl GatewayLink {
             Attached::Full => {
                 self.say_hello(String::new());
                 self.mux.say_go_away(Duration::ZERO, "the gateway has as many connectors as it takes");
+                self.timers.set(Why::Drain, cx.now.mono + limits::HELLO_TIME);
             }
             Attached::Stale | Attached::Nameless => {
                 return Err(LinkFault::Hello.into());
