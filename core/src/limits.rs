@@ -81,6 +81,11 @@ pub const NAME_HINT_LOOKS_MAX: u32 = 1000;
 pub const TARGET_IDLE: Duration = Duration::from_secs(4);
 /// A request that is not idempotent only goes out on a connection that was idle for less than this.
 pub const TARGET_IDLE_UNSAFE: Duration = Duration::from_secs(1);
+/// A connection that an app logged in is kept idle this long for its visitor: as long as the visitor's may be idle.
+pub const TARGET_LOGIN_IDLE: Duration = VISITOR_IDLE;
+/// Idle connections of this kind; the one that was idle longest makes room. Strangers can make an app offer a login, and a
+/// quarter of [`TARGETS_MAX`] leaves the others room.
+pub const TARGET_LOGINS_MAX: usize = 1024;
 /// A connection to the app has this long to open.
 pub const TARGET_DIAL_TIME: Duration = Duration::from_secs(10);
 

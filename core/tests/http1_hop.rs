@@ -826,7 +826,7 @@ fn a_response_is_framed_for_the_visitors_version() {
     ] {
         let (out, response) = try_to_visitor(&format!("{ok}\r\n"), kind, asked, false).unwrap();
         assert_eq!(out, format!("{ok}{DATE}{ours}\r\n"));
-        assert_eq!(response, VisitorResponse { status: 200, framing, keep_alive });
+        assert_eq!(response, VisitorResponse { status: 200, framing, keep_alive, logs_in: false });
     }
 }
 
@@ -860,7 +860,8 @@ fn an_upgrade_reaches_only_a_visitor_that_offered_it() {
     let text = "HTTP/1.1 101 x\r\nUpgrade: websocket\r\nX: y\r\n\r\n";
     let (out, response) = try_to_visitor(text, BodyKind::Upgrade, WEBSOCKET, true).unwrap();
     assert_eq!(out, "HTTP/1.1 101 x\r\nX: y\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
-    let expected = VisitorResponse { status: 101, framing: Framing::UntilClose, keep_alive: false };
+    let expected =
+        VisitorResponse { status: 101, framing: Framing::UntilClose, keep_alive: false, logs_in: false };
     assert_eq!(response, expected);
     let other = text.replace("websocket", "other");
     let ok = text.replace("101", "200");

@@ -2017,6 +2017,106 @@ fn a_connection_to_the_app_is_used_again_while_it_is_fresh() {
     }));
 }
 
+/// An app that logs connections in by NTLM, and takes all that comes on one later to be of the same person.
+fn ntlm() -> impl FnMut(&AppRequest) -> Vec<Act> {
+    let mut connections = std::collections::BTreeMap::new();
+    move |request| {
+        let state = connections.entry(request.connection).or_insert("nobody");
+        let credentials = request.head.lines().find_map(|line| line.strip_prefix("Authorization: NTLM "));
+        *state = match (credentials, *state) {
+            (Some("hello"), _) => "challenged",
+            (Some("alice"), "challenged") => "alice",
+            (Some(_), _) => "nobody",
+            (None, known) => known,
+        };
+        let denied = |challenges: &str| {
+            vec![Act::send(format!("HTTP/1.1 401 Unauthorized\r\n{challenges}Content-Length: 0\r\n\r\n"))]
+        };
+        match *state {
+            "nobody" => {
+                denied("WWW-Authenticate: Basic realm=\"a, b\"\r\nWWW-Authenticate: Bearer, ntlm\r\n")
+            }
+            "challenged" => denied("WWW-Authenticate: NTLM challenge\r\n"),
+            name => ok(format!("hello {name}")),
+        }
+    }
+}
+
+/// Asks with these credentials; the last status that came.
+fn ask_as(world: &mut World, visitor: Visitor, credentials: &str) -> u16 {
+    let before = world.received(visitor).len();
+    world.send(visitor, format!("GET / HTTP/1.1\r\nHost: example.org\r\n{credentials}\r\n"));
+    world.run_ms(200);
+    let got = String::from_utf8(world.received(visitor)[before..].to_vec()).expect("a response of text");
+    assert_eq!(got.contains("hello alice"), got.starts_with("HTTP/1.1 200 "), "{got}");
+    got[9..12].parse().expect("a status")
+}
+
+fn log_in(world: &mut World, visitor: Visitor) -> [u16; 3] {
+    ["", "Authorization: NTLM hello\r\n", "Authorization: NTLM alice\r\n"]
+        .map(|credentials| ask_as(world, visitor, credentials))
+}
+
+#[test]
+fn a_connection_that_an_app_logged_in_is_its_visitors_and_nobody_elses() {
+    assert_snapshot!(conversation("two visitors of an app that logs connections in", 59, 20, |world| {
+        start(world, ntlm());
+        world.start_connector("connector-2", "target-1", as_usual);
+        world.start_connector("connector-3", "target-1", as_usual);
+        world.run_ms(200);
+        let (alice, other) = (world.visit(), world.visit());
+        assert_eq!(log_in(world, alice), [401, 401, 200]);
+        // Longer than other connections are kept, and while connectors take turns.
+        for wait_ms in [0, 5_000, 60_000] {
+            world.run_ms(wait_ms);
+            assert_eq!(ask_as(world, other, ""), 401, "nobody else is alice, after {wait_ms} ms");
+            assert_eq!(ask_as(world, alice, ""), 200, "alice still is, after {wait_ms} ms");
+        }
+        world.send(alice, post("/", b"hello"));
+        world.run_ms(200);
+        assert!(world.received(alice).ends_with(b"hello alice"), "not only what may be sent twice");
+        world.send_end(alice);
+        for _ in 0..6 {
+            assert_eq!(ask_as(world, other, ""), 401, "nor when she has left");
+        }
+        world.run_ms(80_000);
+        assert_eq!(world.app_connections("target-1"), 0, "nobody comes back to them");
+    }));
+}
+
+#[test]
+fn a_login_outlives_its_link_and_ends_with_the_connection_to_the_app() {
+    assert_snapshot!(conversation("a login, a link and a connection to the app", 60, 20, |world| {
+        start(world, ntlm());
+        let alice = world.visit();
+        assert_eq!(log_in(world, alice), [401, 401, 200]);
+        world.trouble("connector-1", LinkTrouble::Reset);
+        world.run_ms(2_000);
+        assert_eq!(ask_as(world, alice, ""), 200);
+        world.run_ms(70_000);
+        assert_eq!(ask_as(world, alice, ""), 200, "as long as her connection to the gateway may be idle");
+        world.kill("connector-1");
+        world.start_connector("connector-1", "target-1", as_usual);
+        world.run_ms(500);
+        assert_eq!(ask_as(world, alice, ""), 401, "it is another connection");
+        assert_eq!(log_in(world, alice), [401, 401, 200]);
+    }));
+}
+
+#[test]
+fn behind_a_proxy_a_connection_that_may_be_logged_in_serves_once() {
+    assert_snapshot!(conversation("visitors that share a connection", 61, 20, |world| {
+        world.put_proxy_before_gateway();
+        start(world, ntlm());
+        let proxy = world.visit();
+        assert_eq!(log_in(world, proxy), [401, 401, 401]);
+        assert_eq!(world.app_connections("target-1"), 0);
+        for pair in world.requests("target-1").windows(2) {
+            assert_ne!(pair[0].connection, pair[1].connection);
+        }
+    }));
+}
+
 #[test]
 fn a_connection_that_the_app_closes_under_a_get_costs_nothing_and_under_a_post_is_a_502() {
     assert_snapshot!(conversation("an app closes a connection that is used again", 52, 20, |world| {

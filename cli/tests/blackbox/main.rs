@@ -28,6 +28,7 @@ mod carrying;
 mod crowd;
 mod failover;
 mod hostile;
+mod logins;
 mod malformed;
 mod messages;
 mod runtimes;

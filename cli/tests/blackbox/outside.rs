@@ -34,7 +34,7 @@ fn is_ci() -> bool {
     env::var("CI").as_deref() == Ok("true")
 }
 
-fn skipped(why: &str) {
+pub(crate) fn skipped(why: &str) {
     // Not eprintln!: the output of a test that passes is not shown.
     let _ = writeln!(io::stderr(), "SKIPPED: {why}");
 }
@@ -107,6 +107,14 @@ pub(crate) fn nginx(folder: &Folder, http: &str) -> Option<Process> {
     // The last thing it says before it serves; it listens by then.
     process.line("getrlimit(RLIMIT_NOFILE)");
     Some(process)
+}
+
+/// A server in Python that says `port N` once it listens; none if Python is not installed.
+pub(crate) fn python_app(script: &str) -> Option<(Process, SocketAddr)> {
+    let mut command = program("python3")?;
+    let process = Process::start("python", command.args(["-u", "-c", script]));
+    let port = process.line("port ").trim().strip_prefix("port ").unwrap().parse::<u16>().unwrap();
+    Some((process, SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
 /// Python's HTTP/1.0 server of files; none if it is not installed.

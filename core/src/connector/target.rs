@@ -8,6 +8,7 @@
 //!   idle ────┘◀── in the hub's list of idle connections; any byte or FIN ends it ──▲
 //! ```
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::http1::hop::{HostRule, TargetFacts, request_to_target, response_to_li
 use crate::hub::ConnectorHub;
 use crate::hub::admission::Slot;
 use crate::hub::mailbox::{Exchange, LinkHead};
+use crate::hub::targets::Order;
 use crate::limits;
 use crate::link::frame::ResetCode;
 use crate::machine::{Cx, Dial, End, Io, Lost, Machine, PortId, RestWatch, SendWatch, Want};
@@ -33,6 +35,8 @@ pub(crate) struct TargetConn {
     stage: Stage,
     /// It has carried an exchange before: the app may have closed it meanwhile.
     reused: bool,
+    /// The app has offered to log it in, or does so: it is its visitor's and nobody else's.
+    logged_in: bool,
     /// Its first exchange was sent to the app before, on another connection: it may have had it, so that no other
     /// connector gets it.
     sent_before: bool,
@@ -68,7 +72,8 @@ struct Carrying {
     interims: Interims,
     /// The app's connection may carry another exchange after this one.
     keep_alive: bool,
-    idle_max: Duration,
+    /// How long it may be idle then, if the app said so.
+    idle_max: Option<Duration>,
     /// The lane to the link has no room, or an informational response waits: nothing is read.
     blocked: bool,
     /// The body is looked at for a sign that the app minds its name.
@@ -194,6 +199,7 @@ impl TargetConn {
             port,
             stage: Stage::Taken(exchange),
             reused: false,
+            logged_in: false,
             sent_before,
             timers: Timers::default(),
             watch: SendWatch::default(),
@@ -207,21 +213,30 @@ impl TargetConn {
 
     // ---- between exchanges -----------------------------------------------------------------------------------------
 
-    /// Waits in the hub's list for the next exchange.
-    fn rest(&mut self, idle_max: Duration, cx: &mut Cx<'_>) {
+    /// Waits in the hub's list for the next exchange, after one of `visitor`. `idle_max` is what the app said.
+    fn rest(&mut self, idle_max: Option<Duration>, visitor: Option<NonZeroU64>, cx: &mut Cx<'_>) {
+        let most = if self.logged_in { limits::TARGET_LOGIN_IDLE } else { limits::TARGET_IDLE };
+        let now = cx.now.mono;
+        let until = now + idle_max.unwrap_or(most).min(most);
         self.reused = true;
         self.scratch = Vec::new();
         self.timers = Timers::default();
-        self.timers.set(Why::Idle, cx.now.mono + idle_max);
+        self.timers.set(Why::Idle, until);
         self.stage = Stage::Idle;
-        self.hub.idle.add(self.port, cx.now.mono + idle_max, cx.now.mono);
+        match visitor {
+            _ if !self.logged_in => self.hub.idle.add(self.port, until, now),
+            Some(visitor) => self.hub.idle.add_login(visitor, self.port, until, now, cx.fx),
+            // The next request on the visitor's connection may be somebody else's.
+            None => self.stage = Stage::Ending(End::Close),
+        }
     }
 
     /// Looks whether there is an exchange, or a reason to close.
     fn look(&mut self, cx: &mut Cx<'_>, io: &Io) {
-        if let Some(exchange) = self.hub.idle.take(self.port) {
-            self.stage = Stage::Taken(exchange);
-            return;
+        match self.hub.idle.take(self.port) {
+            Some(Order::Serve(exchange)) => return self.stage = Stage::Taken(exchange),
+            Some(Order::Close) => return self.stage = Stage::Ending(End::Close),
+            None => {}
         }
         let stale = !io.input.is_empty() || io.input.ended();
         let over = stale || self.hub.is_draining() || self.timers.is_due(Why::Idle, cx.now.mono);
@@ -263,6 +278,7 @@ impl TargetConn {
                 let says_name = translates && request.facts.tells_visitors_name;
                 let if_refused = says_name && head.kind == BodyKind::None && head.text.starts_with(b"GET ");
                 self.timers = Timers::default();
+                self.logged_in |= request.facts.logs_in;
                 self.stage = Stage::Carrying(Box::new(Carrying {
                     exchange,
                     facts: request.facts,
@@ -273,7 +289,7 @@ impl TargetConn {
                     unreported: 0,
                     interims: Interims::default(),
                     keep_alive: true,
-                    idle_max: limits::TARGET_IDLE,
+                    idle_max: None,
                     blocked: false,
                     look: None,
                 }));
@@ -303,7 +319,7 @@ impl TargetConn {
             (Response::Done, Request::Done) => {
                 let is_clean = io.output.is_empty() && io.input.is_empty() && !io.input.ended();
                 if carrying.keep_alive && is_clean && !self.hub.is_draining() {
-                    self.rest(carrying.idle_max, cx);
+                    self.rest(carrying.idle_max, carrying.exchange.notes().visitor, cx);
                 } else {
                     self.stage = Stage::Ending(End::Close);
                 }
@@ -443,6 +459,7 @@ impl TargetConn {
         io.input.consume(length);
         carrying.again = None;
         carrying.keep_alive &= !is_lax;
+        self.logged_in |= response.logs_in;
         let head = LinkHead { kind: response.kind, text: response.text };
         match response.status {
             SWITCHING_PROTOCOLS => {
@@ -456,7 +473,7 @@ impl TargetConn {
             }
             _ => {
                 carrying.keep_alive &= response.keep_alive;
-                carrying.idle_max = response.idle_max.unwrap_or(limits::TARGET_IDLE).min(limits::TARGET_IDLE);
+                carrying.idle_max = response.idle_max;
                 if !carrying.facts.upgrade.is_empty() && carrying.before_tunnel.is_none() {
                     // It was not granted: the gateway says END, and the request is whole.
                     carrying.request = Request::Done;
@@ -650,7 +667,7 @@ impl Machine for TargetConn {
             },
             Stage::Idle => {
                 if !self.hub.idle.remove(self.port)
-                    && let Some(exchange) = self.hub.idle.take(self.port)
+                    && let Some(Order::Serve(exchange)) = self.hub.idle.take(self.port)
                 {
                     Self::dial(&self.hub, exchange, false, cx);
                 }

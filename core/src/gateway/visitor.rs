@@ -31,6 +31,7 @@ use crate::http1::hop::{Arrival, LinkRequest, request_to_link};
 use crate::hub::GatewayHub;
 use crate::hub::admission::Slot;
 use crate::hub::crowd::Rest;
+use crate::hub::registry::Connector;
 use crate::limits;
 use crate::link::handshake::{self, LinkKeys, Verdict};
 use crate::machine::{Cx, End, Io, Lost, PortId, RestWatch, SendWatch, Want};
@@ -51,6 +52,9 @@ pub(super) struct Visitor {
     from: IpAddr,
     /// A number for this connection, from its first exchange on; none if many visitors may share it.
     number: Option<NonZeroU64>,
+    /// The connector whose app logged this connection in, or offered to: it has the connection to the app that it did that
+    /// for.
+    keeps_to: Option<Arc<Connector>>,
     scan: HeadScan,
     /// A request for which there is no room yet.
     waiting: Option<Box<Waiting>>,
@@ -70,6 +74,7 @@ impl Visitor {
             port,
             from,
             number: None,
+            keeps_to: None,
             scan: HeadScan::default(),
             waiting: None,
             carried: None,

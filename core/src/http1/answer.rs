@@ -189,6 +189,7 @@ mod tests {
             expects_continue: false,
             accepts_html: false,
             te_trailers: false,
+            logs_in: false,
             upgrade: Vec::new(),
         }
     }

@@ -266,6 +266,11 @@ impl Exchange {
         self.lock().http = Some(port);
     }
 
+    /// What the gateway knows of the request beside its head.
+    pub(crate) fn notes(&self) -> RequestNotes {
+        self.lock().notes
+    }
+
     /// Posts the head of the request.
     pub(crate) fn post_request(self: &Arc<Self>, head: LinkHead, notes: RequestNotes, fx: &mut Effects) {
         self.post_to(fx, |state| {

@@ -198,6 +198,23 @@ impl Registry {
         }
     }
 
+    /// The connector that `home` is a link of, if it answers, stays and has room for one more exchange of this kind; else
+    /// the next one in turn.
+    pub(crate) fn pick_for(&self, home: &Connector, purpose: Purpose) -> Pick {
+        let same = |connector: &&Arc<Connector>| {
+            connector.instance == home.instance
+                && !connector.leaving.load(Ordering::Relaxed)
+                && !connector.unresponsive.load(Ordering::Relaxed)
+        };
+        if let Some(connector) = self.lock().joined.iter().find(same)
+            && let Some(slot) = connector.take(purpose)
+        {
+            connector.requests.fetch_add(1, Ordering::Relaxed);
+            return Pick::Connector(connector.clone(), slot);
+        }
+        self.pick(None, purpose)
+    }
+
     /// The next connector in turn that takes exchanges and has room for one more of this kind, other than `not`; one that
     /// does not answer just now only if no other takes it.
     pub(crate) fn pick(&self, not: Option<&Arc<Connector>>, purpose: Purpose) -> Pick {

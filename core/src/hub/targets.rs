@@ -1,15 +1,19 @@
 //! The connector's idle connections to the app.
 //!
 //! A connection that is idle stands in the list, and only the list says whether it is free: whoever takes it out owns
-//! it, and an exchange is left for it in the same moment. So an exchange is never handed to a connection that has
-//! decided to close, and never left with one that is gone.
+//! it, and an exchange, or the order to close, is left for it in the same moment. So an exchange is never handed to a
+//! connection that has decided to close, and never left with one that is gone.
+//!
+//! A connection that an app logged in (NTLM, Negotiate) stands in a list of its own: it serves the visitor's connection on
+//! which that was, and nobody else.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mailbox::Exchange;
-use crate::limits::TARGET_IDLE_UNSAFE;
-use crate::machine::PortId;
+use crate::limits::{TARGET_IDLE_UNSAFE, TARGET_LOGINS_MAX};
+use crate::machine::{Effects, PortId};
 use crate::time::Instant;
 
 /// The idle connections to the app.
@@ -21,8 +25,19 @@ pub(crate) struct IdleTargets {
 #[derive(Debug, Default)]
 struct State {
     idle: Vec<Idle>,
-    /// What those that were taken out of the list have to look for.
-    assigned: BTreeMap<PortId, Arc<Exchange>>,
+    /// Those that are logged in, by the number of the visitor's connection.
+    logins: BTreeMap<NonZeroU64, Idle>,
+    /// What those that were taken out of the lists have to look for.
+    orders: BTreeMap<PortId, Order>,
+}
+
+/// What a connection that was taken out of the list has to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Carry this exchange.
+    Serve(Arc<Exchange>),
+    /// Make room.
+    Close,
 }
 
 #[derive(Debug)]
@@ -42,38 +57,88 @@ impl IdleTargets {
         self.lock().idle.push(Idle { port, since: now, until });
     }
 
-    /// Whether the connection still was free; it no longer is.
-    pub(crate) fn remove(&self, port: PortId) -> bool {
-        let idle = &mut self.lock().idle;
-        let place = idle.iter().position(|other| other.port == port);
-        place.map(|place| idle.remove(place)).is_some()
+    /// The same of a connection that is logged in for this visitor's. It takes the place of an older one; and of the one
+    /// that has been idle longest, if there are [`TARGET_LOGINS_MAX`].
+    pub(crate) fn add_login(
+        &self,
+        visitor: NonZeroU64,
+        port: PortId,
+        until: Instant,
+        now: Instant,
+        fx: &mut Effects,
+    ) {
+        let State { logins, orders, .. } = &mut *self.lock();
+        let replaced = logins.insert(visitor, Idle { port, since: now, until });
+        let surplus = if logins.len() > TARGET_LOGINS_MAX { oldest(logins) } else { None };
+        for Idle { port, .. } in replaced.into_iter().chain(surplus) {
+            orders.insert(port, Order::Close);
+            fx.wake(port);
+        }
     }
 
-    /// Leaves `exchange` with the connection that was used last, and says whom to wake. A request that must not be
-    /// sent twice (`once`) only goes to one that was idle so shortly that the app has not closed it.
+    /// Whether the connection still was free; it no longer is.
+    pub(crate) fn remove(&self, port: PortId) -> bool {
+        let State { idle, logins, .. } = &mut *self.lock();
+        if let Some(place) = idle.iter().position(|other| other.port == port) {
+            idle.remove(place);
+            return true;
+        }
+        let visitor = logins.iter().find(|(_, other)| other.port == port).map(|(visitor, _)| *visitor);
+        visitor.is_some_and(|visitor| logins.remove(&visitor).is_some())
+    }
+
+    /// Leaves `exchange` with the connection that is logged in for its visitor, else with the one that was used last, and
+    /// says whom to wake. A request that must not be sent twice (`once`) only goes to one that was idle so shortly that the
+    /// app has not closed it; a login is worth that risk, which the visitor would have without us too.
     pub(crate) fn assign(&self, exchange: &Arc<Exchange>, once: bool, now: Instant) -> Option<PortId> {
         let fresh =
             |idle: &mut Idle| now < idle.until && (!once || now.since(idle.since) < TARGET_IDLE_UNSAFE);
-        let State { idle, assigned } = &mut *self.lock();
-        let Idle { port, .. } = idle.pop_if(fresh)?;
-        assigned.insert(port, exchange.clone());
+        let visitor = exchange.notes().visitor;
+        let State { idle, logins, orders } = &mut *self.lock();
+        let login = visitor.filter(|visitor| logins.get(visitor).is_some_and(|idle| now < idle.until));
+        let login = login.and_then(|visitor| logins.remove(&visitor));
+        let Idle { port, .. } = login.or_else(|| idle.pop_if(fresh))?;
+        orders.insert(port, Order::Serve(exchange.clone()));
         Some(port)
     }
 
-    /// Takes the exchange that was left for a connection, if one was.
-    pub(crate) fn take(&self, port: PortId) -> Option<Arc<Exchange>> {
-        self.lock().assigned.remove(&port)
+    /// Takes what was left for a connection, if anything was.
+    pub(crate) fn take(&self, port: PortId) -> Option<Order> {
+        self.lock().orders.remove(&port)
     }
+}
+
+/// Takes out the one that has been idle longest.
+fn oldest(logins: &mut BTreeMap<NonZeroU64, Idle>) -> Option<Idle> {
+    let visitor = logins.iter().min_by_key(|(_, idle)| idle.since).map(|(visitor, _)| *visitor)?;
+    logins.remove(&visitor)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::admission::{Pool, Purpose};
-    use super::super::mailbox::{FirstWindows, Inbox};
+    use super::super::mailbox::{FirstWindows, Inbox, LinkHead};
     use super::*;
-    use crate::limits::TARGET_IDLE;
+    use crate::http1::body::BodyKind;
+    use crate::limits::{TARGET_IDLE, TARGET_LOGIN_IDLE};
+    use crate::link::frame::RequestNotes;
 
     const PORT: PortId = PortId { index: 1, generation: 1 };
+
+    fn visitor(number: u64) -> NonZeroU64 {
+        NonZeroU64::new(number).unwrap()
+    }
+
+    /// One of a visitor's connection with this number; 0 if many share it.
+    fn exchange_of(number: u64) -> Arc<Exchange> {
+        let (exchange, head) = (exchange(), LinkHead { kind: BodyKind::None, text: Vec::new() });
+        exchange.deliver_request(
+            head,
+            RequestNotes { visitor: NonZeroU64::new(number) },
+            &mut Effects::default(),
+        );
+        exchange
+    }
 
     fn exchange() -> Arc<Exchange> {
         let lease = Pool::new(1).reserve(1, Purpose::Short).unwrap();
@@ -93,6 +158,47 @@ mod tests {
         assert!(targets.remove(PORT));
         assert_eq!(targets.assign(&exchange(), false, now), None);
         assert!(targets.take(PORT).is_none());
+    }
+
+    #[test]
+    fn a_connection_that_is_logged_in_serves_its_visitor_and_nobody_else() {
+        let (targets, now) = (IdleTargets::default(), Instant::default());
+        let mut fx = Effects::default();
+        targets.add_login(visitor(7), PORT, now + TARGET_LOGIN_IDLE, now, &mut fx);
+        let later = now + TARGET_IDLE;
+        for number in [0, 8] {
+            assert_eq!(targets.assign(&exchange_of(number), false, later), None, "{number}");
+        }
+        assert_eq!(targets.assign(&exchange_of(7), false, now + TARGET_LOGIN_IDLE), None, "it is stale");
+        assert_eq!(targets.assign(&exchange_of(7), true, later), Some(PORT));
+        assert!(!targets.remove(PORT), "it is spoken for");
+        assert!(matches!(targets.take(PORT), Some(Order::Serve(_))));
+        assert_eq!(targets.assign(&exchange_of(7), false, later), None);
+        targets.add_login(visitor(7), PORT, now + TARGET_LOGIN_IDLE, now, &mut fx);
+        assert!(targets.remove(PORT));
+        assert_eq!(fx.wakes, []);
+    }
+
+    #[test]
+    fn only_so_many_logins_are_kept_and_one_of_each_visitor() {
+        let (targets, now) = (IdleTargets::default(), Instant::default());
+        let port = |index| PortId { index, generation: 1 };
+        let mut fx = Effects::default();
+        let until = now + TARGET_LOGIN_IDLE;
+        targets.add_login(visitor(1), port(0), until, now, &mut fx);
+        targets.add_login(visitor(1), port(1), until, now, &mut fx);
+        assert_eq!(fx.wakes, [port(0)]);
+        for index in 2..=TARGET_LOGINS_MAX as u32 {
+            targets.add_login(visitor(index.into()), port(index), until, now + TARGET_IDLE, &mut fx);
+        }
+        assert_eq!(fx.wakes, [port(0)]);
+        targets.add_login(visitor(9999), port(9999), until, now + TARGET_IDLE, &mut fx);
+        assert_eq!(fx.wakes, [port(0), port(1)]);
+        for closed in [port(0), port(1)] {
+            assert!(!targets.remove(closed));
+            assert!(matches!(targets.take(closed), Some(Order::Close)));
+        }
+        assert_eq!(targets.lock().logins.len(), TARGET_LOGINS_MAX);
     }
 
     #[test]

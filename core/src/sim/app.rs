@@ -42,6 +42,8 @@ impl Act {
 /// A request as a scripted app sees it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AppRequest {
+    /// Which of the app's connections it came on, from 1 in the order of their first requests.
+    pub connection: usize,
     /// The method.
     pub method: String,
     /// The request target.
@@ -74,11 +76,15 @@ pub(super) struct App {
     pub(super) keeps_bodies: bool,
     /// The requests that it got, in the order in which their heads came.
     pub(super) requests: Vec<AppRequest>,
+    /// How many of its connections brought a request.
+    pub(super) connections: usize,
 }
 
 /// One connection to an app.
 #[derive(Default)]
 pub(super) struct AppConn {
+    /// Which one it is, from its first request on.
+    number: usize,
     input: Vec<u8>,
     scan: HeadScan,
     /// The body that is coming, and the place of its request.
@@ -156,7 +162,12 @@ impl AppConn {
         self.scan = HeadScan::default();
         let parsed = parse_request(&head).expect("an app gets well-formed heads");
         let framing = request_framing(&parsed).expect("an app gets well-formed framing");
+        if self.number == 0 {
+            app.connections += 1;
+            self.number = app.connections;
+        }
         let request = AppRequest {
+            connection: self.number,
             method: text(parsed.method),
             target: text(parsed.target),
             head: text(&head),

@@ -238,6 +238,10 @@ impl Visitor {
             response_to_visitor(&head.text, head.kind, &carried.facts, close, cx.now.unix, io.output.tail())
                 .map_err(|_| Trouble::TargetBroke)?;
         carried.again = None;
+        let logs_in = carried.facts.logs_in || response.logs_in || self.keeps_to.is_some();
+        if logs_in && self.number.is_some() {
+            self.keeps_to = Some(carried.connector.clone());
+        }
         match response.status {
             CONTINUE => carried.sends = true,
             SWITCHING_PROTOCOLS => {

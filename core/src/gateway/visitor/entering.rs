@@ -156,7 +156,11 @@ impl Visitor {
         if self.hub.is_draining() {
             return Err(Barred::For(Trouble::Stopped));
         }
-        let (connector, slot) = match self.hub.registry.pick(not, purpose) {
+        let picked = match &self.keeps_to {
+            Some(home) if not.is_none() => self.hub.registry.pick_for(home, purpose),
+            _ => self.hub.registry.pick(not, purpose),
+        };
+        let (connector, slot) = match picked {
             Pick::Connector(connector, slot) => (connector, slot),
             Pick::Busy => return Err(Barred::Full),
             Pick::Nobody => return Err(Barred::For(Trouble::NoConnector)),

@@ -121,6 +121,10 @@ enum Name {
     Accept,
     /// Where else the app is: not there, to visitors.
     AltSvc,
+    /// Never taken for hop-by-hop, whatever Connection says.
+    Authorization,
+    /// WWW-Authenticate.
+    Challenge,
     Connection,
     ContentLength,
     Date,
@@ -145,7 +149,7 @@ enum Name {
     NextHop,
     /// X-Original-Host: the connector alone says it.
     OriginalHost,
-    /// Cookie and Authorization: never taken for hop-by-hop, whatever Connection says.
+    /// Cookie: never taken for hop-by-hop either.
     Protected,
     /// The page that asks.
     Referer,
@@ -189,7 +193,7 @@ impl Name {
             ],
             11 => &[("destination", Name::Site)],
             12 => &[("max-forwards", Name::MaxForwards)],
-            13 => &[("authorization", Name::Protected)],
+            13 => &[("authorization", Name::Authorization)],
             14 => &[("content-length", Name::ContentLength), ("http2-settings", Name::NextHop)],
             15 => &[
                 ("x-forwarded-for", Name::ForwardedFor),
@@ -201,6 +205,7 @@ impl Name {
                 ("x-forwarded-host", Name::ForwardedHost),
                 ("x-forwarded-port", Name::ForwardedPart),
                 ("proxy-connection", Name::NextHop),
+                ("www-authenticate", Name::Challenge),
             ],
             17 => {
                 &[("transfer-encoding", Name::TransferEncoding), ("x-forwarded-proto", Name::ForwardedProto)]
@@ -233,7 +238,7 @@ impl Name {
 
     /// Whether `Connection` cannot take fields of this name away.
     fn is_protected(self) -> bool {
-        matches!(self, Name::Host | Name::ContentLength | Name::Protected)
+        matches!(self, Name::Host | Name::ContentLength | Name::Authorization | Name::Protected)
     }
 }
 
@@ -322,6 +327,16 @@ fn accepted_protocols(fields: &[Field<'_>], offered: &[u8]) -> Result<Vec<u8>, V
         return Err(Violation::UnaskedUpgrade);
     }
     Ok(accepted)
+}
+
+/// Whether credentials or challenges are of a scheme that logs a connection in, and not a request: whatever comes on it
+/// later is taken to be of the same person (RFC 4559, 6; MS-NTHT).
+fn logs_connection_in(value: &[u8]) -> bool {
+    const SCHEMES: [&[u8]; 3] = [b"ntlm", b"negotiate", b"nego2"];
+    elements(value).any(|element| {
+        let scheme = element.split(|b| matches!(b, b' ' | b'\t')).next().unwrap_or_default();
+        SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    })
 }
 
 /// Whether a field says where a request came from, under which name or how.
@@ -414,7 +429,8 @@ mod tests {
             (NextHop, "http2-settings"),
             (OriginalHost, "x-original-host"),
             (Protected, "cookie"),
-            (Protected, "authorization"),
+            (Authorization, "authorization"),
+            (Challenge, "www-authenticate"),
             (Referer, "referer"),
             (Refresh, "refresh"),
             (Site, "origin"),
@@ -443,6 +459,26 @@ mod tests {
         assert!(connection.names(b"x-hop"));
         for name in ["host", "cookie", "authorization", "content-length"] {
             assert!(!connection.names(name.as_bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn schemes_that_log_a_connection_in_are_known_in_any_list() {
+        for value in [
+            "NTLM",
+            "negotiate",
+            "NTLM TlRMTVNTUAAB=",
+            "Nego2\tx",
+            "Basic realm=\"a, b\", NTLM",
+            "Bearer,Negotiate abc==,Digest realm=x",
+            ", ,NEGOTIATE",
+        ] {
+            assert!(logs_connection_in(value.as_bytes()), "{value}");
+        }
+        for value in
+            ["", "Basic bnRsbQ==", "NTLMv2", "Digest realm=NTLM", "Bearer NTLM", "Basic realm=\"NTLM\""]
+        {
+            assert!(!logs_connection_in(value.as_bytes()), "{value}");
         }
     }
 

@@ -8,8 +8,8 @@ use super::super::body::{BodyKind, Framing, request_framing};
 use super::super::head::{Field, RequestHead, Target, Version, is_valid_authority, parse_request};
 use super::names::{Names, Translation, host_of, put_forwarded};
 use super::{
-    Connection, HostRule, Name, elements, is_disguise, passable_protocols, put, put_content_length,
-    put_field, room_for, says_who_asks,
+    Connection, HostRule, Name, elements, is_disguise, logs_connection_in, passable_protocols, put,
+    put_content_length, put_field, room_for, says_who_asks,
 };
 use crate::limits;
 
@@ -58,6 +58,8 @@ pub struct RequestFacts {
     pub accepts_html: bool,
     /// Whether the visitor said `TE: trailers`.
     pub te_trailers: bool,
+    /// Whether it logs its connection in (NTLM, Negotiate).
+    pub logs_in: bool,
     /// The protocols offered, joined by `, `; empty if no upgrade was asked for.
     pub upgrade: Vec<u8>,
 }
@@ -80,6 +82,8 @@ pub struct TargetFacts {
     pub idempotent: bool,
     /// Whether the visitor waits for a 100 before it sends the body.
     pub expects_continue: bool,
+    /// Whether it logs the app's connection in (NTLM, Negotiate).
+    pub logs_in: bool,
     /// The protocols offered, joined by `, `; empty if no upgrade was asked for.
     pub upgrade: Vec<u8>,
     /// Whether the app is told the visitor's name for it in X-Forwarded-Host.
@@ -176,6 +180,7 @@ pub fn request_to_link(head: &RequestHead<'_>, arrival: &Arrival<'_>) -> Result<
         expects_continue: seen.expect && is_http11 && has_body,
         accepts_html: seen.html > 0 && seen.html >= seen.plain,
         te_trailers,
+        logs_in: seen.logs_in,
         upgrade,
     };
     Ok(LinkRequest { text, kind, framing, ends_here, facts })
@@ -259,6 +264,7 @@ pub fn request_to_target(
         head: head.method == b"HEAD",
         idempotent: matches!(head.method, b"GET" | b"HEAD" | b"OPTIONS" | b"PUT" | b"DELETE"),
         expects_continue: said.expect && !matches!(framing, Framing::Empty | Framing::Sized(0)),
+        logs_in: said.logs_in,
         upgrade,
         tells_visitors_name: tells_visitors_name && said.forwarded_host,
         names: visitor.filter(|_| rule.translates()).map(|visitor| Names {
@@ -321,6 +327,7 @@ fn put_max_forwards(out: &mut Vec<u8>, field: &Field<'_>) -> bool {
 struct Seen {
     expect: bool,
     te_trailers: bool,
+    logs_in: bool,
     /// X-Forwarded-Proto was believed.
     proto: bool,
     /// X-Forwarded-Host was believed.
@@ -338,6 +345,7 @@ impl Seen {
         match name {
             Name::Expect => self.expect = true,
             Name::Te => self.te_trailers |= asks_for_trailers(value),
+            Name::Authorization => self.logs_in |= logs_connection_in(value),
             Name::Via => self.via_own += elements(value).filter(|hop| is_hop_of(hop, via)).count(),
             Name::Accept => {
                 for range in elements(value) {
@@ -448,6 +456,7 @@ fn first_authority(list: &[u8]) -> Option<&[u8]> {
 struct Said<'a> {
     expect: bool,
     te_trailers: bool,
+    logs_in: bool,
     /// What the visitor calls the app, if X-Forwarded-Host tells.
     visitor: Option<&'a [u8]>,
     /// There is an X-Forwarded-Host.
@@ -466,6 +475,7 @@ impl<'a> Said<'a> {
             Name::TransferEncoding => return Err(Violation::TransferEncoding),
             Name::Expect => self.expect = true,
             Name::Te => self.te_trailers |= asks_for_trailers(field.value),
+            Name::Authorization => self.logs_in |= logs_connection_in(field.value),
             Name::Site | Name::If => self.site = true,
             Name::ForwardedHost => {
                 self.forwarded_host = true;

@@ -8,8 +8,8 @@ use super::super::body::{BodyKind, Framing, response_framing};
 use super::super::head::{ResponseHead, Version, parse_response};
 use super::names::Names;
 use super::{
-    Connection, Name, RequestFacts, TargetFacts, accepted_protocols, advertised_protocols, elements, put,
-    put_content_length, put_field, room_for,
+    Connection, Name, RequestFacts, TargetFacts, accepted_protocols, advertised_protocols, elements,
+    logs_connection_in, put, put_content_length, put_field, room_for,
 };
 use crate::limits;
 use crate::time::UnixSecs;
@@ -26,6 +26,8 @@ pub struct LinkResponse {
     pub framing: Framing,
     /// Whether the app's connection can serve another request after this.
     pub keep_alive: bool,
+    /// Whether the app offers to log the connection in (NTLM, Negotiate), or does.
+    pub logs_in: bool,
     /// How long it may be idle until then: what the app's Keep-Alive says, less a second for a request on its way.
     pub idle_max: Option<Duration>,
     /// 100 to 599; below 200 another head follows, but for 101.
@@ -41,6 +43,8 @@ pub struct VisitorResponse {
     pub framing: Framing,
     /// Whether the visitor's connection can serve another request after this.
     pub keep_alive: bool,
+    /// Whether the app offers to log the connection in (NTLM, Negotiate), or does.
+    pub logs_in: bool,
 }
 
 /// Makes the head of an app's response ready for the link: hop-by-hop and framing fields out, and the names
@@ -62,10 +66,11 @@ pub fn response_to_link(head: &ResponseHead<'_>, facts: &TargetFacts) -> Result<
 
     let mut text = Vec::with_capacity(room_for(&head.fields));
     put_status_line(&mut text, head);
-    let mut idle_max = None;
+    let (mut idle_max, mut logs_in) = (None, false);
     let translation = facts.names.as_ref().map(Names::to_visitor);
     for field in &head.fields {
         let name = Name::of(field.name);
+        logs_in |= name == Name::Challenge && logs_connection_in(field.value);
         match (name, &translation) {
             (Name::KeepAlive, _) => idle_max = idle_max.or(idle_time(field.value)),
             (Name::ContentLength, _) if !keeps_length => {}
@@ -100,7 +105,7 @@ pub fn response_to_link(head: &ResponseHead<'_>, facts: &TargetFacts) -> Result<
     };
     let persists = connection.keep_alive || head.version == Version::Http11; // RFC 9112, 9.3
     let keep_alive = persists && !connection.close && framing != Framing::UntilClose;
-    Ok(LinkResponse { text, kind, framing, keep_alive, idle_max, status: head.status })
+    Ok(LinkResponse { text, kind, framing, keep_alive, logs_in, idle_max, status: head.status })
 }
 
 /// Writes the response that came over a link to the visitor: framing made anew, Date added if it is missing.
@@ -135,16 +140,17 @@ pub fn response_to_visitor(
     let may_go_on = facts.keep_alive && !close;
     let keep_alive = may_go_on && framing != Framing::UntilClose;
     if !is_final && facts.version == Version::Http10 {
-        return Ok(VisitorResponse { status, framing, keep_alive }); // RFC 9110, 15.2
+        return Ok(VisitorResponse { status, framing, keep_alive, logs_in: false }); // RFC 9110, 15.2
     }
     out.reserve(text.len() + 128);
     put_status_line(out, &head);
-    let mut dated = false;
+    let (mut dated, mut logs_in) = (false, false);
     for field in &head.fields {
         let name = Name::of(field.name);
         if !name.is_hop_by_hop() {
             put_field(out, field.name, field.value);
             dated |= name == Name::Date;
+            logs_in |= name == Name::Challenge && logs_connection_in(field.value);
         }
     }
     if is_final && !dated {
@@ -166,7 +172,7 @@ pub fn response_to_visitor(
         put_field(out, b"Upgrade", &protocols);
     }
     out.extend_from_slice(b"\r\n");
-    Ok(VisitorResponse { status, framing, keep_alive })
+    Ok(VisitorResponse { status, framing, keep_alive, logs_in })
 }
 
 /// The protocols that a response names: the one that a 101 switches to, or those that could be asked for.

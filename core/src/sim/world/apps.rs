@@ -17,6 +17,7 @@ impl World {
             bottleneck: None,
             keeps_bodies: true,
             requests: Vec::new(),
+            connections: 0,
         };
         self.apps.insert(name.to_owned(), app);
     }

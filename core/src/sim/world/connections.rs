@@ -65,7 +65,9 @@ impl World {
             Actor::Machine(machine) => self.processes[machine.process].address,
             _ => self.address,
         };
-        let from = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, address)), 40_000);
+        let proxied = self.proxied && matches!(self.ends[caller].actor, Actor::Visitor(_));
+        let from = if proxied { Ipv4Addr::LOCALHOST } else { Ipv4Addr::new(192, 0, 2, address) };
+        let from = SocketAddr::new(IpAddr::V4(from), 40_000);
         let state = &self.processes[process];
         let accepted =
             state.process.clone().accept(from).map(|machine| Conn::new(machine, state.outside.clone()));

@@ -78,6 +78,8 @@ pub struct World {
     near_delay: Duration,
     /// The address of whom comes next.
     address: u8,
+    /// Visitors come through a proxy beside the gateway.
+    proxied: bool,
     /// How many lines of the transcript a failure shows; none for all.
     tail: Option<usize>,
     /// Who looks on, in a simulation.
@@ -189,6 +191,7 @@ impl World {
             ragged: false,
             near_delay: Duration::ZERO,
             address: 1,
+            proxied: false,
             tail: None,
             referee: None,
             later: Vec::new(),

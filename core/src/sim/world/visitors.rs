@@ -81,6 +81,11 @@ impl World {
         self.address = last_octet;
     }
 
+    /// From now on visitors come through a proxy beside the gateway.
+    pub fn put_proxy_before_gateway(&mut self) {
+        self.proxied = true;
+    }
+
     /// A visitor sends; what its kernel does not take waits until it does.
     pub fn send(&mut self, visitor: Visitor, bytes: impl AsRef<[u8]>) {
         if let Actor::Visitor(state) = &mut self.ends[visitor.0].actor {
