@@ -29,6 +29,7 @@ mod crowd;
 mod failover;
 mod hostile;
 mod logins;
+mod interop;
 mod malformed;
 mod messages;
 mod runtimes;

@@ -21,6 +21,20 @@ pub(crate) fn program(name: &str) -> Option<Command> {
     None
 }
 
+/// Python, if it is installed and can run this, which imports what a test needs; if not, says that a test is skipped,
+/// which CI does not allow.
+pub(crate) fn python_with(imports: &str) -> Option<Command> {
+    let command = program("python3")?;
+    let found = Command::new("python3").args(["-c", imports]).output().unwrap();
+    if found.status.success() {
+        return Some(command);
+    }
+    let why = String::from_utf8_lossy(&found.stderr).lines().last().unwrap_or_default().to_owned();
+    assert!(!is_ci(), "python3: {why}");
+    skipped(&format!("python3: {why}"));
+    None
+}
+
 /// Whether tests that take half a minute are wanted; if not, says that one is skipped.
 pub(crate) fn is_slow_welcome() -> bool {
     let welcome = is_ci() || env::var("GESHER_SLOW_TESTS").as_deref() == Ok("1");
