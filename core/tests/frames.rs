@@ -596,3 +596,14 @@ proptest! {
         prop_assert_eq!(carried(&peers, before), Ok(Some(peers)));
     }
 }
+
+#[test]
+fn the_documentation_has_every_code_of_a_close() {
+    let docs = include_str!("../../docs/protocol.md");
+    let known = (4000..5000).filter_map(|code| Some((code, LinkFault::from_close_code(code)?)));
+    let lines: Vec<String> = known.map(|(code, fault)| format!("| {code} | {fault} |")).collect();
+    assert_eq!(lines.len(), 16);
+    for line in lines {
+        assert!(docs.contains(&line), "docs/protocol.md lacks {line}");
+    }
+}

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 WINDOW = 65536
 HELLO, REQUEST, RESPONSE, DATA, END, RESET, WINDOW_FRAME, PING, PONG, GOAWAY = range(10)
-NONE, SIZED, UNKNOWN, UPGRADE = range(4)
+NONE, SIZED, UNKNOWN, UPGRADE, UPGRADE_AFTER_SIZED = range(5)
 
 
 def argon2id(password, salt):
@@ -217,8 +217,8 @@ def tlvs(data):
 
 def body_and_rest(payload):
     """The body kind, the length of a sized body, and what follows."""
-    if payload[0] == SIZED:
-        return SIZED, struct.unpack(">Q", payload[1:9])[0], payload[9:]
+    if payload[0] in (SIZED, UPGRADE_AFTER_SIZED):
+        return payload[0], struct.unpack(">Q", payload[1:9])[0], payload[9:]
     return payload[0], 0, payload[1:]
 
 
