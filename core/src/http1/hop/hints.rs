@@ -44,9 +44,10 @@ pub fn may_be_refusal(status: u16) -> bool {
     matches!(status, 400 | 403 | 500)
 }
 
-/// Whether the body can be looked into: text or JSON that is not compressed.
+/// Whether the body can be looked into: text or JSON, or who knows what, that is not compressed.
 pub fn is_readable(head: &ResponseHead<'_>) -> bool {
-    let Some(media) = head.get("content-type") else { return false };
+    // webpack-dev-server says nothing of the type of its refusals.
+    let media = head.get("content-type").unwrap_or(b"text/plain");
     let media = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let is_text = media.get(..5).is_some_and(|start| start.eq_ignore_ascii_case(b"text/"));
     let is_json = media.len() > 4 && media[media.len() - 4..].eq_ignore_ascii_case(b"json");
@@ -187,6 +188,6 @@ mod tests {
         for media in ["", "text", "image/png", "application/octet-stream", "json"] {
             assert!(!readable(&format!("Content-Type: {media}\r\n")), "{media}");
         }
-        assert!(!readable("") && !readable("Content-Type: text/html\r\nContent-Encoding: gzip\r\n"));
+        assert!(readable("") && !readable("Content-Type: text/html\r\nContent-Encoding: gzip\r\n"));
     }
 }

@@ -369,7 +369,10 @@ impl Scene {
             2 | 3 if !is_head => {
                 request.answer.began = true;
                 app.left = Some(amount * 300 + 1);
-                (format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", amount * 300 + 1), 0)
+                // A page that may refuse a name waits at the connector for its body.
+                let refusal = "403 Forbidden\r\nContent-Type: text/html";
+                let status = if amount % 2 == 1 { refusal } else { "200 OK" };
+                (format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", amount * 300 + 1), 0)
             }
             4 | 5 if !is_head => {
                 request.answer.began = true;
@@ -551,7 +554,7 @@ fn say_one(far: &mut FarEnd, insists: bool, input: &mut Input<'_>, frames: &mut 
                 9 => ("POST /x HTTP/1.1\r\nUpgrade: websocket\r\n", BodyKind::UpgradeChunked),
                 _ => ("OPTIONS * HTTP/1.1\r\nTE: trailers\r\n", BodyKind::None),
             };
-            let head = format!("{start}Host: a\r\nX-Stream: {next}\r\n\r\n");
+            let head = format!("{start}Host: a\r\nX-Forwarded-Host: a\r\nX-Stream: {next}\r\n\r\n");
             // A few visitors, and proxies among them, whose connections the app may log in.
             let notes = RequestNotes { visitor: NonZeroU64::new(u64::from(amount >> 4 & 3)) };
             far.say(&Frame::Request { stream: next, kind, notes, head: head.as_bytes() }, insists, frames);
