@@ -32,6 +32,7 @@ mod logins;
 mod interop;
 mod malformed;
 mod messages;
+mod names;
 mod runtimes;
 mod sites;
 mod websockets;
