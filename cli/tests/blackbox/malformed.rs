@@ -1,6 +1,6 @@
 //! The tables of docs/http.md, row by row: what is refused, how the answer reads, and who learns of it.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use crate::app::{app, standard};
 use crate::gesher::{Server, Tunnel};
 use crate::process::PATIENCE;
 use crate::visitor::get;
-use crate::wire::{Wire, masked, own_answer};
+use crate::wire::{Wire, own_answer};
 
 /// More than one read of the gateway's takes: an answer that comes with a plain close would be destroyed by it.
 const UNREAD: usize = 128 * 1024;
@@ -495,11 +495,11 @@ fn a_response_of_a_careless_app_is_sent_on_as_it_was_meant() {
     });
     let tunnel = Tunnel::to(format!("http://{address}"));
     let mut wire = Wire::to(tunnel.address());
-    for number in 0..responses.len() {
+    for (number, response) in responses.iter().enumerate() {
         wire.send(format!("GET /{number} HTTP/1.1\r\nHost: gateway.test:\r\n\r\n"));
         let server = if number == 0 { "BaseHTTP/0.6" } else { "x" };
         wire.expect(
-            responses[number],
+            response,
             &format!(
                 "HTTP/1.1 200 OK\r\nServer: {server}\r\nA: b\r\nDate: *\r\nTransfer-Encoding: chunked\r\n\r\n\
                  5\r\nhello\r\n0\r\n\r\n"
