@@ -177,6 +177,9 @@ pub const STREAM_ID_MAX: u32 = 1 << 31;
 pub const WINDOW_BYTES: u32 = 64 * 1024;
 /// … and from then on, and always of an upgrade: most of these rest, and the window of one that does not soon widens.
 pub const WINDOW_BYTES_MIN: u32 = 4 * 1024;
+/// Bodies of requests begin with a window of [`WINDOW_BYTES`] while fewer streams are open on a link: then they take no
+/// more than a quarter of a connector's memory.
+pub const WIDE_STREAMS_MAX: u32 = 256;
 /// The widest window of a stream.
 pub const WINDOW_BYTES_MAX: u32 = 16 * 1024 * 1024;
 /// A window that is taken within this is too small, however short the round trip is: one side would wait while the other

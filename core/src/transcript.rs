@@ -185,7 +185,14 @@ impl Transcript {
             Frame::Request { stream, kind, notes, head } => {
                 let stream = x(*stream);
                 let of = notes.visitor.map(|number| format!(" of {}", self.visitor(number)));
-                format!("REQUEST {stream}{} {}", of.unwrap_or_default(), link_head(*kind, head))
+                let credit =
+                    |credit: Option<u32>, what| credit.map(|bytes| format!(", {bytes} B {what} at first"));
+                let credits = [
+                    credit(notes.response_credit, "of the response"),
+                    credit(notes.body_credit, "of the body"),
+                ];
+                let credits: String = credits.into_iter().flatten().collect();
+                format!("REQUEST {stream}{} {}{credits}", of.unwrap_or_default(), link_head(*kind, head))
             }
             Frame::Response { stream, kind, head } => {
                 format!("RESPONSE {} {}", x(*stream), link_head(*kind, head))

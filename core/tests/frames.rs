@@ -43,7 +43,7 @@ fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
 }
 
 fn of_visitor(number: u64) -> RequestNotes {
-    RequestNotes { visitor: NonZeroU64::new(number) }
+    RequestNotes { visitor: NonZeroU64::new(number), ..RequestNotes::default() }
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -374,6 +374,12 @@ fn what_a_request_says_beside_its_head_keeps_to_its_rules() {
     assert_eq!(of(&[visitor(1), tlv(200, b"later"), visitor(2)].concat()), Ok(2));
     assert_eq!(of(&tlv(200, &[0; REQUEST_NOTES_BYTES_MAX - 3])), Ok(0));
     assert_eq!(of(&tlv(200, &[0; REQUEST_NOTES_BYTES_MAX - 2])), Err(LinkFault::Frame));
+    assert_eq!(of(&[tlv(2, &CREDIT_BYTES_MAX.to_be_bytes()), tlv(3, &[0; 4])].concat()), Ok(0));
+    for credit in [2, 3] {
+        let too_much = tlv(credit, &(CREDIT_BYTES_MAX + 1).to_be_bytes());
+        assert_eq!(of(&too_much), Err(LinkFault::CreditOverflow));
+        assert_eq!(of(&tlv(credit, &[0; 3])), Err(LinkFault::Frame));
+    }
     assert_eq!(of(&tlv(1, &[0; 7])), Err(LinkFault::Frame));
     assert_eq!(of(&[visitor(1), tlv(1, b"")].concat()), Err(LinkFault::Frame));
     assert_eq!(of(b"\x01"), Err(LinkFault::Frame));
@@ -526,11 +532,15 @@ fn stats() -> impl Strategy<Value = Stats> {
 
 fn any_frame() -> impl Strategy<Value = Frame<'static>> {
     let stream = || 1..=u32::MAX;
+    let credit = || prop::option::of(0..=CREDIT_BYTES_MAX);
     prop_oneof![
         hello().prop_map(Frame::Hello),
-        (stream(), body(), any::<u64>(), bytes(0..300)).prop_map(|(stream, kind, visitor, head)| {
-            Frame::Request { stream, kind, notes: of_visitor(visitor), head }
-        }),
+        (stream(), body(), any::<u64>(), [credit(), credit()], bytes(0..300)).prop_map(
+            |(stream, kind, visitor, [response_credit, body_credit], head)| {
+                let notes = RequestNotes { response_credit, body_credit, ..of_visitor(visitor) };
+                Frame::Request { stream, kind, notes, head }
+            }
+        ),
         (stream(), body(), bytes(0..300)).prop_map(|(stream, kind, head)| Frame::Response {
             stream,
             kind,

@@ -256,6 +256,7 @@ struct Sent {
     heads: u32,
     data: u64,
     credit: u64,
+    first: u64,
     ended: bool,
     reset: bool,
 }
@@ -274,6 +275,10 @@ fn check_streams(transcript: &str) {
             }
             let opened = streams.contains_key(&(stream, true));
             assert!(opened || kind == "REQUEST", "a stream begins with REQUEST: {line}");
+            let first = |what: &str| {
+                let (bytes, _) = frame.split_once(&format!(" B {what} at first"))?;
+                bytes.rsplit(' ').next()?.parse::<u64>().ok()
+            };
             let mut number =
                 || words.next().and_then(|word| word.trim_start_matches('+').parse::<u64>().ok());
             if kind == "WINDOW" {
@@ -288,6 +293,9 @@ fn check_streams(transcript: &str) {
                 "REQUEST" => {
                     assert!(by_gateway && sent.heads == 0, "one REQUEST, by the gateway: {line}");
                     sent.heads += 1;
+                    sent.first = first("of the body").unwrap_or(limits::WINDOW_BYTES.into());
+                    let answered = streams.entry((stream, false)).or_default();
+                    answered.first = first("of the response").unwrap_or(limits::WINDOW_BYTES.into());
                 }
                 "RESPONSE" => {
                     assert!(!by_gateway && sent.data == 0, "heads come before data: {line}");
@@ -296,7 +304,7 @@ fn check_streams(transcript: &str) {
                 "DATA" => {
                     sent.data += number().expect("a length");
                     assert!(sent.heads > 0, "data comes after a head: {line}");
-                    let credit = u64::from(limits::WINDOW_BYTES) + sent.credit;
+                    let credit = sent.first + sent.credit;
                     assert!(sent.data <= credit, "{} B for {credit} B of credit: {line}", sent.data);
                 }
                 _ => {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::admission::{Purpose, Slot, Slots};
 use super::mailbox::Inbox;
+use crate::limits::WIDE_STREAMS_MAX;
 use crate::link::frame::{ConnectorStats, Hello, Peer};
 use crate::machine::{Effects, PortId};
 use crate::time::UnixSecs;
@@ -67,6 +68,11 @@ impl Connector {
         let kind = kind(purpose);
         let others = self.slots[kind].taken().saturating_sub(1);
         self.room[kind].store(others.max(1), Ordering::Relaxed);
+    }
+
+    /// Whether few enough exchanges are open on it for one more to begin with a wide window.
+    pub(crate) fn is_roomy(&self) -> bool {
+        self.slots.iter().map(|slots| slots.taken()).sum::<u32>() < WIDE_STREAMS_MAX
     }
 
     /// Room for one more exchange of this kind.

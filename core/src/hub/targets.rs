@@ -134,7 +134,7 @@ mod tests {
         let (exchange, head) = (exchange(), LinkHead { kind: BodyKind::None, text: Vec::new() });
         exchange.deliver_request(
             head,
-            RequestNotes { visitor: NonZeroU64::new(number) },
+            RequestNotes { visitor: NonZeroU64::new(number), ..RequestNotes::default() },
             &mut Effects::default(),
         );
         exchange

@@ -133,7 +133,7 @@ pub enum Frame<'a> {
 /// - [`LinkFault::Frame`]: cut short, a length that its type does not have, or over a limit.
 /// - [`LinkFault::FrameStream`]: stream 0 where a stream belongs, or the other way round.
 /// - [`LinkFault::Hello`]: a HELLO of another version.
-/// - [`LinkFault::CreditOverflow`]: a HELLO with a window beyond 2^31 - 1.
+/// - [`LinkFault::CreditOverflow`]: a HELLO with a window, or a REQUEST with credit, beyond 2^31 - 1.
 pub fn parse(mut frames: &[u8]) -> impl Iterator<Item = Result<Frame<'_>, LinkFault>> {
     iter::from_fn(move || {
         if frames.is_empty() {
@@ -385,16 +385,30 @@ impl fmt::Debug for Hello {
 pub struct RequestNotes {
     /// A number for the visitor's connection, drawn at random; none if many visitors may share the connection.
     pub visitor: Option<NonZeroU64>,
+    /// How many bytes of the response the connector may send before it is granted more; at most [`CREDIT_BYTES_MAX`].
+    /// None stands for the window of the gateway's HELLO.
+    pub response_credit: Option<u32>,
+    /// How many bytes of the request's body the gateway sends before it is granted more; at most what the connector's
+    /// HELLO allows, for which none stands.
+    pub body_credit: Option<u32>,
 }
 
 impl RequestNotes {
     const VISITOR: u8 = 1;
+    const RESPONSE_CREDIT: u8 = 2;
+    const BODY_CREDIT: u8 = 3;
 
     fn put(self, out: &mut Vec<u8>) {
         let start = out.len();
         out.extend_from_slice(&[0, 0]);
         if let Some(visitor) = self.visitor {
             put_tlv(out, Self::VISITOR, &visitor.get().to_be_bytes());
+        }
+        if let Some(credit) = self.response_credit {
+            put_tlv(out, Self::RESPONSE_CREDIT, &credit.to_be_bytes());
+        }
+        if let Some(credit) = self.body_credit {
+            put_tlv(out, Self::BODY_CREDIT, &credit.to_be_bytes());
         }
         let length = u16::try_from(out.len() - start - 2).expect("a few numbers");
         out[start..start + 2].copy_from_slice(&length.to_be_bytes());
@@ -408,8 +422,11 @@ impl RequestNotes {
         let mut entries = Bytes(bytes.slice(length)?);
         let mut notes = Self::default();
         while let Some((kind, value)) = entries.tlv()? {
-            if kind == Self::VISITOR {
-                notes.visitor = NonZeroU64::new(u64::from_be_bytes(exactly(value)?));
+            match kind {
+                Self::VISITOR => notes.visitor = NonZeroU64::new(u64::from_be_bytes(exactly(value)?)),
+                Self::RESPONSE_CREDIT => notes.response_credit = Some(credit(value)?),
+                Self::BODY_CREDIT => notes.body_credit = Some(credit(value)?),
+                _ => {}
             }
         }
         Ok(notes)
@@ -691,6 +708,11 @@ impl<'a> Bytes<'a> {
 
 fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], LinkFault> {
     bytes.try_into().map_err(|_| LinkFault::Frame)
+}
+
+fn credit(bytes: &[u8]) -> Result<u32, LinkFault> {
+    let credit = u32::from_be_bytes(exactly(bytes)?);
+    if credit > CREDIT_BYTES_MAX { Err(LinkFault::CreditOverflow) } else { Ok(credit) }
 }
 
 /// A text that reaches logs and pages: short, UTF-8, without control characters.

@@ -262,9 +262,12 @@ impl Streams {
         }
         self.highest = stream;
         let windows = FirstWindows {
-            to_link: self.peer_window,
-            to_http: if kind == BodyKind::None { 0 } else { WINDOW_BYTES },
+            to_link: notes.response_credit.unwrap_or(self.peer_window),
+            to_http: notes.body_credit.unwrap_or(if kind == BodyKind::None { 0 } else { WINDOW_BYTES }),
         };
+        if windows.to_http > WINDOW_BYTES {
+            return Err(LinkFault::OverCredit);
+        }
         let bytes = exchange_bytes(windows.to_http, true, head.len());
         let room = self.pool.reserve(bytes, Purpose::of(kind));
         let refusal = match room {
@@ -480,6 +483,30 @@ mod tests {
                 assert_eq!((streams.open.len(), streams.owed.resets), (0, refused));
             }
         }
+    }
+
+    #[test]
+    fn a_request_says_with_what_credit_its_body_and_its_response_begin() {
+        let mut fx = Effects::default();
+        let (mut streams, earlier) = with_a_request(&mut fx);
+        let mut cx = Cx { now: Now::default(), fx: &mut fx };
+        let request = |stream, body_credit| Frame::Request {
+            stream,
+            kind: BodyKind::Unknown,
+            notes: RequestNotes { response_credit: Some(3), body_credit, ..RequestNotes::default() },
+            head: b"POST / HTTP/1.1\r\nHost: a\r\n\r\n",
+        };
+        let before = streams.pool.used();
+        let mut notices = Vec::new();
+        assert_eq!(streams.take_in(request(2, Some(4)), &mut cx, &mut notices), Ok(()));
+        let Some(Notice::Request { exchange, .. }) = notices.pop() else { panic!("no request came") };
+        assert_eq!((earlier.room().bytes(), exchange.room().bytes()), (0, 3));
+        assert!(streams.pool.used() - before < 64 * 1024, "it sets aside what may come");
+        assert_eq!(streams.take_in(Frame::Data { stream: 2, bytes: b"body" }, &mut cx, &mut notices), Ok(()));
+        let more = Frame::Data { stream: 2, bytes: b"!" };
+        assert_eq!(streams.take_in(more, &mut cx, &mut notices), Err(LinkFault::OverCredit));
+        let too_wide = request(3, Some(WINDOW_BYTES + 1));
+        assert_eq!(streams.take_in(too_wide, &mut cx, &mut notices), Err(LinkFault::OverCredit));
     }
 
     #[test]

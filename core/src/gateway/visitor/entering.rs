@@ -24,7 +24,7 @@ use crate::hub::mailbox::{Exchange, FirstWindows, LinkHead};
 use crate::hub::queue::{Line, Ticket};
 use crate::hub::registry::{Connector, Pick};
 use crate::hub::shares::Share;
-use crate::limits::{self, WINDOW_BYTES};
+use crate::limits::{self, WINDOW_BYTES, WINDOW_BYTES_MIN};
 use crate::link::frame::RequestNotes;
 use crate::machine::{Cx, End, Io};
 use crate::time::{Instant, Timers, Why};
@@ -62,6 +62,7 @@ struct Admitted {
     lease: Lease,
     share: Option<Share>,
     windows: FirstWindows,
+    notes: RequestNotes,
 }
 
 /// Why a request is not admitted.
@@ -165,12 +166,28 @@ impl Visitor {
             Pick::Busy => return Err(Barred::Full),
             Pick::Nobody => return Err(Barred::For(Trouble::NoConnector)),
         };
-        let windows = FirstWindows { to_link: connector.window, to_http: WINDOW_BYTES };
+        let (narrow, kind) = (Some(WINDOW_BYTES_MIN), head.kind);
+        let response_credit = narrow.filter(|_| kind.is_upgrade() || !self.hub.pool.is_roomy());
+        let body_credit = match kind {
+            BodyKind::None => None,
+            BodyKind::Sized(bytes) if bytes <= WINDOW_BYTES_MIN.into() => narrow,
+            BodyKind::Upgrade => narrow,
+            BodyKind::Sized(_) | BodyKind::Unknown | BodyKind::UpgradeSized(_) | BodyKind::UpgradeChunked => {
+                narrow.filter(|_| !connector.is_roomy())
+            }
+        };
+        // What the connector allows may be less.
+        let body_credit = body_credit.map(|bytes| bytes.min(connector.window));
+        let windows = FirstWindows {
+            to_link: body_credit.unwrap_or(connector.window),
+            to_http: response_credit.unwrap_or(WINDOW_BYTES),
+        };
+        let notes = RequestNotes { visitor: None, response_credit, body_credit };
         // The head a second time for another try, and as a line of the log.
         let bytes = exchange_bytes(windows.to_http, head.kind != BodyKind::None, 3 * head.text.len());
         let lease = self.hub.pool.reserve(bytes, purpose).ok_or(Barred::Full)?;
         let share = if self.hub.pool.is_roomy() { None } else { self.hub.shares.hold(self.from, bytes) };
-        Ok(Admitted { connector, slot, lease, share, windows })
+        Ok(Admitted { connector, slot, lease, share, windows, notes })
     }
 
     /// Begins the exchange with what there is of the request; gives that back if there is no room for it.
@@ -180,7 +197,8 @@ impl Visitor {
         admitted: Admitted,
         cx: &mut Cx<'_>,
     ) -> Result<(), Box<Pending>> {
-        let Admitted { connector, slot, lease, share, windows } = admitted;
+        let Admitted { connector, slot, lease, share, windows, mut notes } = admitted;
+        notes.visitor = self.number();
         let exchange = Exchange::new(connector.inbox.clone(), Some(self.port), windows, lease);
         let mut body = pending.again.body.clone();
         let room = exchange.room();
@@ -189,7 +207,7 @@ impl Visitor {
             return Err(pending);
         }
         let Pending { again, request, facts, log, began, sends, close, until } = *pending;
-        exchange.post_request(again.head.clone(), self.notes(), cx.fx);
+        exchange.post_request(again.head.clone(), notes, cx.fx);
         exchange.post_data(room, &mut body, cx.fx);
         if let Some(trailers) = &again.end {
             exchange.post_end(trailers.clone(), cx.fx);
@@ -217,12 +235,12 @@ impl Visitor {
         Ok(())
     }
 
-    /// What goes beside the head of a request: whose connection it came on. Behind a proxy that are many.
-    fn notes(&mut self) -> RequestNotes {
+    /// A number for the connection that the request came on; none where many visitors may share it.
+    fn number(&mut self) -> Option<NonZeroU64> {
         if self.number.is_none() && !self.from.to_canonical().is_loopback() {
             self.number = NonZeroU64::new(self.hub.seeds.number());
         }
-        RequestNotes { visitor: self.number }
+        self.number
     }
 
     // ---- waiting ---------------------------------------------------------------------------------------------------

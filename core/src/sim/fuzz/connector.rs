@@ -556,7 +556,12 @@ fn say_one(far: &mut FarEnd, insists: bool, input: &mut Input<'_>, frames: &mut 
             };
             let head = format!("{start}Host: a\r\nX-Forwarded-Host: a\r\nX-Stream: {next}\r\n\r\n");
             // A few visitors, and proxies among them, whose connections the app may log in.
-            let notes = RequestNotes { visitor: NonZeroU64::new(u64::from(amount >> 4 & 3)) };
+            let credit = (amount & 0x08 != 0).then_some(limits::WINDOW_BYTES_MIN);
+            let notes = RequestNotes {
+                visitor: NonZeroU64::new(u64::from(amount >> 4 & 3)),
+                response_credit: credit.filter(|_| amount & 0x04 != 0),
+                body_credit: credit,
+            };
             far.say(&Frame::Request { stream: next, kind, notes, head: head.as_bytes() }, insists, frames);
             if amount & 0x80 == 0 && kind == BodyKind::None {
                 far.say(&Frame::End { stream: next, trailers: b"" }, insists, frames);

@@ -10,7 +10,7 @@ use crate::buf::RecvBuf;
 use crate::http1::body::{BodyKind, is_valid_trailers};
 use crate::http1::head::{parse_request, parse_response};
 use crate::limits;
-use crate::link::frame::{Frame, Hello, check, parse};
+use crate::link::frame::{Frame, Hello, RequestNotes, check, parse};
 use crate::link::handshake::LinkKeys;
 use crate::link::record::{RecordReader, RecordWriter};
 use crate::seal::{FixedIv, Seals};
@@ -200,14 +200,19 @@ impl FarEnd {
         match frame {
             // Whether it was said shows later.
             Frame::Hello(hello) => return self.role == Role::Gateway || hello.instance.is_some(),
-            Frame::Request { stream, kind, head, .. } => {
+            Frame::Request { stream, kind, head, notes } => {
                 if self.role != Role::Gateway || *stream <= self.highest {
                     return false;
                 }
                 self.highest = *stream;
-                let mut said = Direction::with_credit(limits::WINDOW_BYTES);
+                let credit = notes.body_credit.unwrap_or(limits::WINDOW_BYTES);
+                let mut said = Direction::with_credit(credit);
                 (said.head, said.kind) = (Some(head.to_vec()), Some(*kind));
-                self.streams.insert(*stream, Stream { said, heard: Direction::with_credit(window) });
+                let heard = Direction::with_credit(notes.response_credit.unwrap_or(window));
+                self.streams.insert(*stream, Stream { said, heard });
+                if credit > limits::WINDOW_BYTES {
+                    return false;
+                }
                 return !self.said_go_away;
             }
             Frame::Response { stream, kind, head } => {
@@ -314,7 +319,7 @@ impl FarEnd {
                 assert_eq!((hello.window, hello.streams_max), (limits::WINDOW_BYTES, limits::STREAMS_MAX));
                 assert!(hello.instance.is_some());
             }
-            Frame::Request { stream, kind, head, .. } => self.heard_request(*stream, *kind, head),
+            Frame::Request { stream, kind, head, notes } => self.heard_request(*stream, *kind, *notes, head),
             Frame::Response { stream, kind, head } => self.heard_response(*stream, *kind, head),
             Frame::Data { stream, bytes } => {
                 let heard = &mut self.stream(*stream).heard;
@@ -365,7 +370,7 @@ impl FarEnd {
         }
     }
 
-    fn heard_request(&mut self, stream: u32, kind: BodyKind, head: &[u8]) {
+    fn heard_request(&mut self, stream: u32, kind: BodyKind, notes: RequestNotes, head: &[u8]) {
         assert_eq!(self.role, Role::Connector);
         // One that was given up before it was sealed leaves a gap.
         assert!(stream > self.highest, "streams are opened one after the other");
@@ -375,9 +380,12 @@ impl FarEnd {
         assert!(self.broke_rules || open < hello.streams_max as usize, "no more streams than were offered");
         parse_request(head).expect("a head that crosses the link is one");
         self.highest = stream;
-        let mut heard = Direction::with_credit(hello.window);
+        let credit = notes.body_credit.unwrap_or(hello.window);
+        assert!(credit <= hello.window, "no more than the connector allows");
+        let mut heard = Direction::with_credit(credit);
         (heard.head, heard.kind) = (Some(head.to_vec()), Some(kind));
-        self.streams.insert(stream, Stream { said: Direction::with_credit(limits::WINDOW_BYTES), heard });
+        let said = Direction::with_credit(notes.response_credit.unwrap_or(limits::WINDOW_BYTES));
+        self.streams.insert(stream, Stream { said, heard });
     }
 
     fn heard_response(&mut self, stream: u32, kind: BodyKind, head: &[u8]) {
