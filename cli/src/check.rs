@@ -52,7 +52,7 @@ mod tests {
         assert_eq!(
             memory(bound),
             "Memory at most 71 MiB: 64 MiB for what is under way, 16 connections with buffers of 336 KiB, and 2 links with \
-             records of 512 KiB.\n"
+             records of 513 KiB.\n"
         );
     }
 }

@@ -97,6 +97,7 @@ impl Client {
         let config = config
             .name(&name)
             .drain(args.drain)
+            .watches_peers(args.log.verbose)
             .memory(memory(args.memory))
             .map_err(|why| Failure::usage(format_args!("--memory: {why}")))?;
         let config = match host_rule {

@@ -146,8 +146,9 @@ pub struct MemoryBound {
 impl MemoryBound {
     /// What one connection can hold in its buffers.
     pub const CONNECTION_BYTES: usize = limits::RECEIVE_BUFFER_BYTES + limits::SEND_BUFFER_BYTES;
-    /// What one link can hold beside them: records being opened, gathered and sealed.
-    pub const LINK_BYTES: usize = limits::MESSAGE_BYTES_MAX * 4;
+    /// What one link can hold beside them: records being opened, gathered and sealed, and its place in lists of connectors.
+    pub const LINK_BYTES: usize =
+        limits::MESSAGE_BYTES_MAX * 4 + limits::PEERS_LISTS_MAX * limits::PEER_BYTES_MAX;
 
     /// All of it, in bytes.
     pub fn total_bytes(self) -> usize {
@@ -166,9 +167,17 @@ pub struct ConnectorConfig {
     pub(crate) name: String,
     pub(crate) memory_bytes: usize,
     pub(crate) drain: Duration,
+    pub(crate) watches_peers: bool,
 }
 
 impl ConnectorConfig {
+    /// Whether it wants to know who is joined at the gateway: [`crate::event::Event::Peers`] tells each list.
+    #[must_use]
+    pub fn watches_peers(mut self, does: bool) -> Self {
+        self.watches_peers = does;
+        self
+    }
+
     /// The defaults, with these keys, between this gateway and this target.
     ///
     /// The Host field is rewritten to the target's if the target is this machine, since development servers refuse
@@ -184,6 +193,7 @@ impl ConnectorConfig {
             name: String::new(),
             memory_bytes: limits::CONNECTOR_MEMORY_BYTES,
             drain: limits::DRAIN,
+            watches_peers: false,
         }
     }
 

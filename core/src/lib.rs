@@ -63,10 +63,9 @@
 //!    60    gateway     | auth          accepted: in time, first use, proof right
 //!    60    gateway     > office        101 · accept proof
 //!    80    office      > gateway       record 153 B { HELLO office epoch 1 · PING }
-//!   100    gateway     > office        record 201 B { HELLO id-1 · PONG · PING · PEERS }
+//!   100    gateway     > office        record 153 B { HELLO id-1 · PONG · PING }
 //!   100    gateway     | join          office is id-1
 //!   120    office      > gateway       record 89 B { PONG }
-//!   120    office      | peers         office
 //!   120    office      | join          joined as id-1
 //!   200    visitor-1   > gateway       GET /report · host shop.example
 //!   200    gateway     > office        record 313 B { REQUEST x1 of v1 GET /report, 6 fields, no body · END x1 }

@@ -197,6 +197,10 @@ pub const QUIET: Duration = Duration::from_secs(2);
 pub const UNRESPONSIVE: Duration = Duration::from_secs(3);
 /// A link on which nothing arrived for this long has ended.
 pub const SILENCE: Duration = Duration::from_secs(25);
+/// Lists of connectors that links may be sending at once, the latest and older ones.
+pub const PEERS_LISTS_MAX: usize = 4;
+/// A connector in such a list: three texts, when it joined, and what holds them.
+pub const PEER_BYTES_MAX: usize = 3 * NAME_BYTES_MAX + 80;
 /// PEERS goes out at most this often.
 pub const PEERS_EVERY: Duration = Duration::from_secs(1);
 /// Control frames that a peer may send in one second.

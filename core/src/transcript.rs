@@ -211,6 +211,7 @@ impl Transcript {
             Frame::Pong(_) => "PONG".into(),
             Frame::GoAway { wait_ms, reason } => format!("GOAWAY {wait_ms} ms \"{reason}\""),
             Frame::Peers(_) => "PEERS".into(),
+            Frame::PeersAsk => "PEERS?".into(),
             Frame::StatsAsk => "STATS?".into(),
             Frame::Stats(stats) => format!("STATS {} requests", stats.requests),
             Frame::Unknown => "a frame of an unknown type".into(),

@@ -30,7 +30,7 @@ const MUST_SEE: [(&str, &[&str]); 9] = [
         "frame ",
         &[
             "HELLO", "REQUEST", "RESPONSE", "DATA", "END", "RESET", "WINDOW", "PING", "PONG", "GOAWAY",
-            "PEERS", "STATS?", "STATS",
+            "PEERS?", "PEERS", "STATS?", "STATS",
         ],
     ),
     // What times out is a dial of a connector that is not ours: a rogue says it.

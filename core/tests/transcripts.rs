@@ -855,6 +855,21 @@ fn connectors_take_turns() {
 }
 
 #[test]
+fn a_connector_that_watches_gets_each_list_of_connectors_and_others_get_none() {
+    assert_snapshot!(conversation("one of two connectors watches who is joined", 26, 20, |world| {
+        world.start_gateway(as_usual);
+        for (name, watches) in [("connector-1", true), ("connector-2", false)] {
+            world.start_app(name, |_request| Vec::new());
+            world.start_connector(name, name, |config| config.watches_peers(watches));
+            world.run_ms(500);
+        }
+        world.run_ms(1000);
+        world.drain("connector-2");
+        world.run_ms(2000);
+    }));
+}
+
+#[test]
 fn what_reached_no_app_goes_to_another_connector() {
     assert_snapshot!(conversation("an app that is down beside one that is up", 22, 20, |world| {
         start_many(world, 2);

@@ -50,11 +50,21 @@ pub(super) fn get_gateway(fields: &mut Fields<'_>, keys: Keys) -> Option<Gateway
 }
 
 pub(super) fn put_connector(draft: Draft, config: &ConnectorConfig) -> Draft {
-    let ConnectorConfig { keys: _, seals: _, gateway, target, host_rule, name, memory_bytes, drain } = config;
+    let ConnectorConfig {
+        keys: _,
+        seals: _,
+        gateway,
+        target,
+        host_rule,
+        name,
+        memory_bytes,
+        drain,
+        watches_peers,
+    } = config;
     let draft = [gateway.to_string().as_str(), target.to_string().as_str(), host_rule.as_str(), name]
         .iter()
         .fold(draft, |draft, text| draft.bytes(text.as_bytes()));
-    duration(draft.number(*memory_bytes as u64), *drain)
+    duration(draft.number(*memory_bytes as u64), *drain).byte(u8::from(*watches_peers))
 }
 
 pub(super) fn get_connector(fields: &mut Fields<'_>, keys: Keys) -> Option<ConnectorConfig> {
@@ -63,5 +73,6 @@ pub(super) fn get_connector(fields: &mut Fields<'_>, keys: Keys) -> Option<Conne
     let config = ConnectorConfig::new(keys, gateway, target);
     let config = config.host_rule(HostRule::parse(fields.text()?)?);
     let config = config.name(fields.text()?).memory(fields.size()?).ok()?;
-    Some(config.drain(millis(fields)?))
+    let config = config.drain(millis(fields)?);
+    Some(config.watches_peers(fields.flag()?))
 }

@@ -175,7 +175,7 @@ impl ConnectorLink {
                     self.end = Some(LinkEnd::new(why));
                 }
                 // This only comes to a gateway, which the streams have checked.
-                Notice::StatsAsked => {}
+                Notice::StatsAsked | Notice::PeersAsked => {}
             }
         }
         if self.hub.is_draining() {
@@ -183,6 +183,10 @@ impl ConnectorLink {
         }
         if self.joined && self.hub.take_stats_wanted() {
             mux.ask_stats();
+        }
+        // Each list is asked for, so that a slow reader is sent no more of them than it reads.
+        if self.joined && self.hub.config.watches_peers {
+            mux.ask_peers();
         }
         mux.write(cx, io);
         let end = mux.is_done().then(|| mux.close(cx, io));

@@ -14,7 +14,7 @@ use crate::fault::{Fault, LinkFault};
 use crate::hub::GatewayHub;
 use crate::hub::admission::Slot;
 use crate::hub::mailbox::Inbox;
-use crate::hub::registry::{Attached, Connector, Newcomer};
+use crate::hub::registry::{Attached, Connector, Listed, Newcomer};
 use crate::limits;
 use crate::link::frame::Hello;
 use crate::link::handshake::LinkKeys;
@@ -36,8 +36,10 @@ pub(super) struct GatewayLink {
     /// Once it joined.
     connector: Option<Arc<Connector>>,
     notices: Vec<Notice>,
-    /// Which list of connectors the peer knows.
+    /// Which list of connectors the peer was sent last.
     peers_version: Option<u64>,
+    /// It asked for another one.
+    peers_asked: bool,
     timers: Timers,
     broke: Option<Fault>,
 }
@@ -71,6 +73,7 @@ impl GatewayLink {
             connector: None,
             notices: Vec::new(),
             peers_version: None,
+            peers_asked: false,
             timers: Timers::default(),
             broke: None,
         }
@@ -114,6 +117,7 @@ impl GatewayLink {
         if let Some(connector) = &self.connector {
             connector.note_round_trip(self.mux.round_trip());
             connector.note_unresponsive(self.mux.is_unresponsive(cx.now.mono));
+            connector.note_asks_peers(self.peers_asked);
             self.tell_peers(cx.now);
         }
         self.mux.write(cx, io);
@@ -129,6 +133,10 @@ impl GatewayLink {
             Notice::Hello(hello) => self.attach(hello, cx),
             Notice::StatsAsked => {
                 self.mux.say_stats(self.hub.stats(cx.now.mono));
+                Ok(())
+            }
+            Notice::PeersAsked => {
+                self.peers_asked = true;
                 Ok(())
             }
             Notice::GoAway => {
@@ -184,17 +192,25 @@ impl GatewayLink {
         });
     }
 
-    /// Sends the list of connectors when it changed, at most once a second.
+    /// Sends the list of connectors that was asked for once there is another one, at most once a second.
     fn tell_peers(&mut self, now: Now) {
         if self.timers.is_due(Why::Peers, now.mono) {
             self.timers.clear(Why::Peers);
         }
-        let version = self.hub.registry.version();
-        if self.peers_version != Some(version) && !self.timers.is_set(Why::Peers) {
-            self.peers_version = Some(version);
-            self.timers.set(Why::Peers, now.mono + limits::PEERS_EVERY);
-            self.mux.say_peers(self.hub.registry.peers());
+        if !self.peers_asked || self.timers.is_set(Why::Peers) || self.mux.says_peers() {
+            return;
         }
+        match self.hub.registry.list_after(self.peers_version) {
+            // Whoever changes it wakes who asks.
+            Listed::Same => return,
+            Listed::Later => {}
+            Listed::New(version, peers) => {
+                self.peers_version = Some(version);
+                self.peers_asked = false;
+                self.mux.say_peers(peers);
+            }
+        }
+        self.timers.set(Why::Peers, now.mono + limits::PEERS_EVERY);
     }
 
     pub(super) fn lost(&mut self, cx: &mut Cx<'_>) {

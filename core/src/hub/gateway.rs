@@ -107,7 +107,7 @@ impl GatewayHub {
         self.connections.taken() == 0
             && self.silent_links.taken() == 0
             && self.pool.used() == 0
-            && self.registry.peers().is_empty()
+            && self.registry.ids().is_empty()
     }
 }
 

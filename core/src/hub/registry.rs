@@ -2,11 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::admission::{Purpose, Slot, Slots};
 use super::mailbox::Inbox;
-use crate::limits::WIDE_STREAMS_MAX;
+use crate::limits::{self, WIDE_STREAMS_MAX};
 use crate::link::frame::{ConnectorStats, Hello, Peer};
 use crate::machine::{Effects, PortId};
 use crate::time::UnixSecs;
@@ -37,6 +37,8 @@ pub(crate) struct Connector {
     leaving: AtomicBool,
     /// It does not answer just now.
     unresponsive: AtomicBool,
+    /// It asks for the next list of connectors.
+    asks_peers: AtomicBool,
     /// Another link has taken its place: its machine ends when it sees this.
     replaced: AtomicBool,
 }
@@ -83,6 +85,20 @@ impl Connector {
         self.slots[kind].take(room.min(self.streams_max.saturating_sub(others)))
     }
 
+    /// Notes whether it asks for the next list of connectors, before the list is looked at.
+    pub(crate) fn note_asks_peers(&self, is_so: bool) {
+        self.asks_peers.store(is_so, Ordering::SeqCst);
+    }
+
+    fn peer(&self) -> Peer {
+        Peer {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            address: self.from.to_string(),
+            since: self.since,
+        }
+    }
+
     fn port(&self) -> PortId {
         self.inbox.port()
     }
@@ -106,6 +122,10 @@ struct State {
     turn: usize,
     /// How often `joined` changed.
     version: u64,
+    /// The list of this version, once somebody asked for it.
+    list: Option<Arc<[Peer]>>,
+    /// The lists that somebody still sends, and this one.
+    lists: Vec<Weak<[Peer]>>,
 }
 
 /// What the gateway knows of a link whose HELLO just opened.
@@ -178,6 +198,7 @@ impl Registry {
             round_trip_micros: AtomicU32::new(0),
             leaving: AtomicBool::new(false),
             unresponsive: AtomicBool::new(false),
+            asks_peers: AtomicBool::new(false),
             replaced: AtomicBool::new(false),
         });
         match place {
@@ -260,20 +281,26 @@ impl Registry {
         }
     }
 
-    /// How often the list of connectors changed.
-    pub(crate) fn version(&self) -> u64 {
-        self.lock().version
+    /// Who is joined, if that is another list than the one of the version that is `known`. All who ask share it.
+    pub(crate) fn list_after(&self, known: Option<u64>) -> Listed {
+        let state = &mut *self.lock();
+        if known == Some(state.version) {
+            return Listed::Same;
+        }
+        if state.list.is_none() {
+            state.lists.retain(|list| list.strong_count() > 0);
+            if state.lists.len() == limits::PEERS_LISTS_MAX {
+                return Listed::Later;
+            }
+            let list = state.joined.iter().map(|connector| connector.peer()).collect();
+            state.lists.push(Arc::downgrade(state.list.insert(list)));
+        }
+        state.list.as_ref().map_or(Listed::Later, |list| Listed::New(state.version, Arc::clone(list)))
     }
 
-    /// Who is joined.
-    pub(crate) fn peers(&self) -> Vec<Peer> {
-        let peer = |connector: &Arc<Connector>| Peer {
-            id: connector.id.clone(),
-            name: connector.name.clone(),
-            address: connector.from.to_string(),
-            since: connector.since,
-        };
-        self.lock().joined.iter().map(peer).collect()
+    /// Who is joined. For checks.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        self.lock().joined.iter().map(|connector| connector.id.clone()).collect()
     }
 
     /// The figures of all connectors.
@@ -289,13 +316,25 @@ impl Registry {
 }
 
 impl State {
-    /// Every connector learns of it.
+    /// Every connector that asks learns of it.
     fn changed(&mut self, fx: &mut Effects) {
         self.version += 1;
-        for connector in &self.joined {
+        self.list = None;
+        for connector in self.joined.iter().filter(|connector| connector.asks_peers.load(Ordering::SeqCst)) {
             fx.wake(connector.port());
         }
     }
+}
+
+/// What there is for somebody who asks for the list of connectors.
+#[derive(Debug)]
+pub(crate) enum Listed {
+    /// The list that is known.
+    Same,
+    /// Too many older lists are still on their way to somebody slow.
+    Later,
+    /// Another one, with its version.
+    New(u64, Arc<[Peer]>),
 }
 
 /// Who serves an exchange.
@@ -409,9 +448,47 @@ mod tests {
             Attached::Joined { replaced: true, .. }
         ));
         assert!(ghost.is_replaced());
-        assert_eq!(registry.peers().len(), 1);
+        assert_eq!(registry.ids().len(), 1);
         registry.detach(&ghost, &mut fx);
-        assert_eq!(registry.peers().len(), 1, "the ghost has no place to give up");
+        assert_eq!(registry.ids().len(), 1, "the ghost has no place to give up");
+    }
+
+    #[test]
+    fn all_who_ask_share_one_list_and_who_does_not_ask_is_not_woken() {
+        let (registry, mut fx) = (Registry::default(), Effects::default());
+        let join = |port: u8, fx: &mut Effects| match attach(&registry, hello(port, 1), port.into(), fx) {
+            Attached::Joined { connector, .. } => connector,
+            other => panic!("{other:?}"),
+        };
+        let first = join(1, &mut fx);
+        join(2, &mut fx);
+        let list = |known| match registry.list_after(known) {
+            Listed::New(version, list) => (version, list),
+            other => panic!("{other:?}"),
+        };
+        let ((version, one), (_, same)) = (list(None), list(None));
+        assert!(Arc::ptr_eq(&one, &same) && one.len() == 2);
+        assert!(matches!(registry.list_after(Some(version)), Listed::Same));
+        fx.wakes.clear();
+        first.note_asks_peers(true);
+        join(3, &mut fx);
+        assert_eq!(fx.wakes, [first.port()]);
+        assert_eq!(list(Some(version)).1.len(), 3);
+    }
+
+    #[test]
+    fn slow_readers_hold_a_few_lists_at_most() {
+        let (registry, mut fx) = (Registry::default(), Effects::default());
+        let mut held = Vec::new();
+        for epoch in 1..=10 {
+            attach(&registry, hello(1, epoch), 1, &mut fx);
+            if let Listed::New(_, list) = registry.list_after(None) {
+                held.push(list);
+            }
+        }
+        assert_eq!(held.len(), limits::PEERS_LISTS_MAX);
+        held.pop();
+        assert!(matches!(registry.list_after(None), Listed::New(_, list) if list.len() == 1));
     }
 
     #[test]

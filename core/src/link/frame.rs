@@ -117,6 +117,8 @@ pub enum Frame<'a> {
         /// Why, for people; at most [`REASON_BYTES_MAX`] bytes, as the peer chose them: whoever prints it escapes it.
         reason: &'a str,
     },
+    /// The connector asks for the list of connectors, as soon as it is another than the last one.
+    PeersAsk,
     /// A part of the list of connectors; [`put_peers`] writes and [`PeersCollector`] reads them.
     Peers(PeersPart<'a>),
     /// Asks for STATS.
@@ -182,6 +184,7 @@ impl<'a> Frame<'a> {
                 out.extend_from_slice(&wait_ms.to_be_bytes());
                 out.extend_from_slice(cut(reason, REASON_BYTES_MAX).as_bytes());
             }),
+            Frame::PeersAsk => put_bytes(out, kind::PEERS, 0, &[]),
             Frame::Peers(part) => put_frame(out, kind::PEERS, 0, |out| {
                 out.push(part.more.into());
                 out.extend_from_slice(part.entries);
@@ -243,6 +246,7 @@ impl<'a> Frame<'a> {
                 let wait_ms = u32::from_be_bytes(payload.array()?);
                 Ok(Frame::GoAway { wait_ms, reason: payload.reason()? })
             }
+            kind::PEERS if payload.0.is_empty() => Ok(Frame::PeersAsk),
             kind::PEERS => PeersPart::parse(payload).map(Frame::Peers),
             _ if payload.0.is_empty() => Ok(Frame::StatsAsk),
             _ => Stats::parse(payload).map(Frame::Stats),

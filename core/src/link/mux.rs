@@ -103,9 +103,19 @@ impl Mux {
         self.streams.owed.stats = Some(Box::new(stats));
     }
 
-    /// Sends the connectors, in place of an older list of which nothing is out yet.
-    pub(crate) fn say_peers(&mut self, peers: Vec<Peer>) {
-        self.streams.owed.peers = Some(peers);
+    /// Asks the gateway for its connectors, unless that is under way.
+    pub(crate) fn ask_peers(&mut self) {
+        self.streams.ask_peers();
+    }
+
+    /// Whether a list of connectors is on its way out: the parts of two would be taken for one.
+    pub(crate) fn says_peers(&self) -> bool {
+        self.streams.owed.peers.is_some()
+    }
+
+    /// Sends the connectors, after [`Self::says_peers`] was false.
+    pub(crate) fn say_peers(&mut self, peers: Arc<[Peer]>) {
+        self.streams.owed.peers = Some((peers, 0));
     }
 
     /// The least of the last round trips; zero until there was one.
@@ -364,12 +374,13 @@ impl Mux {
         if let Some(stats) = owed.stats.take() {
             Frame::Stats(*stats).put(frames);
         }
-        // The parts of two lists would be taken for one: what has begun goes out whole before a newer one.
-        if let Some(mut peers) = owed.rest_of_peers.take().or_else(|| owed.peers.take()) {
-            let sent = frame::put_peers(&peers, frames);
-            if sent < peers.len() {
-                peers.drain(..sent);
-                owed.rest_of_peers = Some(peers);
+        if std::mem::take(&mut owed.ask_peers) {
+            Frame::PeersAsk.put(frames);
+        }
+        if let Some((peers, sent)) = &mut owed.peers {
+            *sent += frame::put_peers(&peers[*sent..], frames);
+            if *sent == peers.len() {
+                owed.peers = None;
             }
         }
         while frames.len() < limits::RECORD_FILL_BYTES
@@ -401,29 +412,36 @@ mod tests {
     }
 
     #[test]
-    fn a_list_of_connectors_that_changes_half_way_is_sent_whole_before_the_new_one() {
+    fn a_list_of_connectors_goes_out_whole_when_it_was_asked_for_and_before_another_one() {
         let (mut gateway, mut connector) = (mux(Role::Gateway), mux(Role::Connector));
-        let (mut fx, mut io, mut arrived) = (Effects::default(), Io::default(), RecvBuf::default());
+        let mut fx = Effects::default();
         let mut cx = Cx { now: Now::default(), fx: &mut fx };
-        let list = |id: &str, count| vec![Peer { id: id.repeat(60), ..Peer::default() }; count];
-        gateway.say_peers(list("a", 1000));
-        let mut heard = Vec::new();
-        for turn in 0..8 {
-            gateway.write(&mut cx, &mut io);
-            if turn < 2 {
-                // The socket takes nothing meanwhile.
-                gateway.say_peers(list("b", 3 + turn));
-            }
+        let mut pass = |from: &mut Mux, to: &mut Mux| {
+            let (mut io, mut arrived, mut notices) = (Io::default(), RecvBuf::default(), Vec::new());
+            from.write(&mut cx, &mut io);
             arrived.push(io.output.waiting());
-            io.output.take(io.output.len());
-            let mut notices = Vec::new();
-            connector.read(&mut cx, &mut arrived, &mut notices).unwrap();
-            heard.extend(notices.into_iter().map(|notice| match notice {
-                Notice::Peers(peers) => peers,
-                other => panic!("{other:?}"),
-            }));
+            to.read(&mut cx, &mut arrived, &mut notices).unwrap();
+            notices
+        };
+        let list: Arc<[Peer]> = vec![Peer { id: "a".repeat(60), ..Peer::default() }; 1000].into();
+        let mut lists = Vec::new();
+        for asks in [false, true, true] {
+            if asks {
+                connector.ask_peers();
+                connector.ask_peers();
+                let asked = pass(&mut connector, &mut gateway);
+                assert!(matches!(asked[..], [Notice::PeersAsked]), "{asked:?}");
+            }
+            gateway.say_peers(Arc::clone(&list));
+            while gateway.says_peers() {
+                for notice in pass(&mut gateway, &mut connector) {
+                    let Notice::Peers(peers) = notice else { panic!("{notice:?}") };
+                    lists.push(peers);
+                }
+            }
         }
-        assert_eq!(heard, [list("a", 1000), list("b", 3), list("b", 4)]);
+        assert_eq!(lists, [&list[..], &list[..]], "nothing is kept of the one that was not asked for");
+        assert_eq!(Arc::strong_count(&list), 1, "nor of what is out");
     }
 
     #[test]

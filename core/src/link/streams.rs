@@ -36,6 +36,8 @@ pub(crate) enum Notice {
         /// Its request may be sent twice (RFC 9110, 9.2.2).
         idempotent: bool,
     },
+    /// The connector asks for the gateway's connectors.
+    PeersAsked,
     /// The gateway's connectors, whole.
     Peers(Vec<Peer>),
     /// The connector asks for figures.
@@ -59,7 +61,8 @@ pub(crate) struct Streams {
     pub(super) heard_hello: bool,
     /// The peer's first window of each stream.
     peer_window: u32,
-    peers: PeersCollector,
+    /// What came of a list that was asked for.
+    peers: Option<PeersCollector>,
     pub(super) closing: Closing,
     pub(super) owed: Owed,
     pub(super) heartbeat: Heartbeat,
@@ -142,9 +145,9 @@ pub(super) struct Owed {
     pub(super) go_away: Option<(Duration, &'static str)>,
     pub(super) ask_stats: bool,
     pub(super) stats: Option<Box<Stats>>,
-    pub(super) peers: Option<Vec<Peer>>,
-    /// What is left of a list that has begun.
-    pub(super) rest_of_peers: Option<Vec<Peer>>,
+    pub(super) ask_peers: bool,
+    /// A list, and how much of it is out.
+    pub(super) peers: Option<(Arc<[Peer]>, usize)>,
     pub(super) resets: BTreeMap<u32, (ResetCode, &'static str)>,
 }
 
@@ -162,13 +165,19 @@ impl Streams {
             resets: 0,
             heard_hello: false,
             peer_window: 0,
-            peers: PeersCollector::default(),
+            peers: None,
             closing: Closing::default(),
             owed: Owed::default(),
             heartbeat: Heartbeat::default(),
             flood: Flood::default(),
             timers,
         }
+    }
+
+    /// Asks for the gateway's connectors, unless that is under way.
+    pub(super) fn ask_peers(&mut self) {
+        self.owed.ask_peers |= self.peers.is_none();
+        self.peers.get_or_insert_default();
     }
 
     /// Acts on one frame of a record that was checked whole.
@@ -229,9 +238,17 @@ impl Streams {
             Frame::Peers(part) => {
                 self.flood.control(now)?;
                 self.only_from(Role::Gateway)?;
-                if let Some(peers) = self.peers.add(&part)? {
+                // Nothing is kept of what was not asked for.
+                let Some(collector) = &mut self.peers else { return Ok(()) };
+                if let Some(peers) = collector.add(&part)? {
+                    self.peers = None;
                     notices.push(Notice::Peers(peers));
                 }
+            }
+            Frame::PeersAsk => {
+                self.flood.control(now)?;
+                self.only_from(Role::Connector)?;
+                notices.push(Notice::PeersAsked);
             }
             Frame::StatsAsk => {
                 self.flood.control(now)?;

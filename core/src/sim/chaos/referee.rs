@@ -211,6 +211,7 @@ impl Link {
                 side.said_go_away = true;
                 "GOAWAY"
             }
+            10 if payload.is_empty() => "PEERS?",
             10 => "PEERS",
             11 if payload.is_empty() => "STATS?",
             11 => "STATS",

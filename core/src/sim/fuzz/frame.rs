@@ -45,7 +45,12 @@ fn keeps_its_limits(frame: &Frame<'_>) {
         Frame::Window { stream, credit } => assert!(*stream > 0 && *credit > 0),
         Frame::GoAway { reason, .. } => assert!(reason.len() <= limits::REASON_BYTES_MAX),
         Frame::Stats(stats) => stats.connectors.iter().for_each(|connector| short(&connector.id)),
-        Frame::Ping(_) | Frame::Pong(_) | Frame::Peers(_) | Frame::StatsAsk | Frame::Unknown => {}
+        Frame::Ping(_)
+        | Frame::Pong(_)
+        | Frame::PeersAsk
+        | Frame::Peers(_)
+        | Frame::StatsAsk
+        | Frame::Unknown => {}
     }
 }
 

@@ -482,6 +482,7 @@ fn say_one(
         12 => Frame::Ping([amount; 8]),
         13 => Frame::Pong(far.ping.unwrap_or([amount; 8])),
         14 if amount > 200 => Frame::GoAway { wait_ms: 10_000, reason: "goes" },
+        14 if amount % 2 == 1 => Frame::PeersAsk,
         14 => Frame::StatsAsk,
         _ if amount > 250 => Frame::Hello(Hello::default()),
         _ => Frame::Window { stream, credit: limits::WINDOW_BYTES },

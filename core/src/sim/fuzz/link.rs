@@ -37,6 +37,7 @@ pub(super) struct FarEnd {
     /// The PING that came last.
     pub(super) ping: Option<[u8; 8]>,
     /// How often STATS was asked for, and answered.
+    peers_asked: bool,
     stats_asked: usize,
     stats_heard: usize,
     pub(super) streams: BTreeMap<u32, Stream>,
@@ -129,6 +130,7 @@ impl FarEnd {
             heard_close: false,
             pings: Vec::new(),
             ping: None,
+            peers_asked: false,
             stats_asked: 0,
             stats_heard: 0,
             streams: BTreeMap::new(),
@@ -258,9 +260,10 @@ impl FarEnd {
             Frame::Ping(payload) => self.pings.push(*payload),
             Frame::Pong(_) | Frame::Unknown => {}
             Frame::GoAway { .. } => self.said_go_away = true,
+            Frame::PeersAsk if self.role == Role::Connector => self.peers_asked = true,
             Frame::StatsAsk if self.role == Role::Connector => self.stats_asked += 1,
             Frame::Peers(_) | Frame::Stats(_) => return self.role == Role::Gateway,
-            Frame::StatsAsk => return false,
+            Frame::PeersAsk | Frame::StatsAsk => return false,
         }
         true
     }
@@ -359,13 +362,16 @@ impl FarEnd {
             Frame::GoAway { .. } => {
                 assert!(!std::mem::replace(&mut self.heard_go_away, true), "GOAWAY once");
             }
-            Frame::Peers(_) => assert_eq!(self.role, Role::Connector),
+            Frame::Peers(_) => {
+                assert_eq!(self.role, Role::Connector);
+                assert!(self.broke_rules || self.peers_asked, "PEERS for who asked");
+            }
             Frame::Stats(_) => {
                 self.stats_heard += 1;
                 assert_eq!(self.role, Role::Connector);
                 assert!(self.broke_rules || self.stats_heard <= self.stats_asked, "STATS as it is asked for");
             }
-            Frame::StatsAsk => assert_eq!(self.role, Role::Gateway),
+            Frame::PeersAsk | Frame::StatsAsk => assert_eq!(self.role, Role::Gateway),
             Frame::Unknown => panic!("a frame that there is not"),
         }
     }

@@ -170,8 +170,8 @@ impl Scene {
         let memory = self.options.connector_memory;
         let state = &mut self.slots[slot];
         self.world.start_connector_as(joiner, &name, &state.app, |config| match memory {
-            Some(bytes) => config.memory(bytes).expect("enough"),
-            None => config,
+            Some(bytes) => config.memory(bytes).expect("enough").watches_peers(true),
+            None => config.watches_peers(true),
         });
         (state.connector, state.alive, state.frozen, state.left) = (name, true, false, false);
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::input::Input;
 use crate::hub::admission::{Purpose, Slot};
 use crate::hub::mailbox::Inbox;
-use crate::hub::registry::{Attached, Connector, Newcomer, Pick, Registry};
+use crate::hub::registry::{Attached, Connector, Listed, Newcomer, Pick, Registry};
 use crate::link::frame::Hello;
 use crate::machine::{Effects, PortId};
 use crate::time::UnixSecs;
@@ -30,7 +30,7 @@ pub(super) fn connectors_join_and_leave(mut input: Input<'_>) {
     let (mut joined, mut gone, mut ports) = (Vec::<Known>::new(), Vec::<Known>::new(), 0);
     while !input.is_empty() {
         let mut fx = Effects::default();
-        let version = registry.version();
+        let version = version(&registry);
         match input.below(6) {
             0 | 1 => {
                 ports += 1;
@@ -44,7 +44,7 @@ pub(super) fn connectors_join_and_leave(mut input: Input<'_>) {
             2 | 3 if !gone.is_empty() => {
                 // A ghost has no place to give up.
                 registry.detach(&gone[input.below(gone.len())].connector, &mut fx);
-                assert!(registry.version() == version && fx.wakes.is_empty());
+                assert!(self::version(&registry) == version && fx.wakes.is_empty());
             }
             3 if !joined.is_empty() => {
                 let place = input.below(joined.len());
@@ -59,13 +59,27 @@ pub(super) fn connectors_join_and_leave(mut input: Input<'_>) {
                 }
             }
         }
-        if registry.version() != version {
-            let all = joined.iter().map(|known| known.connector.inbox.port());
-            assert!(all.into_iter().all(|port| fx.wakes.contains(&port)), "everyone learns of it");
+        if self::version(&registry) != version {
+            for Known { connector, .. } in joined.iter() {
+                let port = connector.inbox.port();
+                // A newcomer is just running.
+                let is_told = fx.wakes.contains(&port);
+                assert!(is_told == asks(port) || port.index == ports, "everyone who asks learns of it");
+            }
             joined.iter_mut().for_each(|known| known.passed_over = 0);
         }
         check(&registry, &joined);
     }
+}
+
+fn version(registry: &Registry) -> u64 {
+    let Listed::New(version, _) = registry.list_after(None) else { panic!("nobody holds lists") };
+    version
+}
+
+/// Every other one asks for lists.
+fn asks(port: PortId) -> bool {
+    port.index.is_multiple_of(2)
 }
 
 fn attach(
@@ -93,6 +107,7 @@ fn attach(
         Attached::Full => assert!(place.is_none() && joined.len() == CONNECTORS_MAX),
         Attached::Joined { connector, replaced } => {
             assert!(instance > 0 && replaced == place.is_some());
+            connector.note_asks_peers(asks(connector.inbox.port()));
             let streams_max = streams_max.into();
             let slots = Vec::new();
             let known =
@@ -141,7 +156,8 @@ fn pick(registry: &Registry, joined: &mut [Known], input: &mut Input<'_>) {
 }
 
 fn check(registry: &Registry, joined: &[Known]) {
-    let ids: Vec<String> = registry.peers().into_iter().map(|peer| peer.id).collect();
+    let (Listed::New(_, list), ids) = (registry.list_after(None), registry.ids()) else { panic!("no list") };
+    assert!(list.iter().map(|peer| &peer.id).eq(&ids));
     let known: Vec<&str> = joined.iter().map(|known| known.connector.id.as_str()).collect();
     assert_eq!(ids, known);
     for (stats, known) in registry.stats().iter().zip(joined) {
