@@ -81,6 +81,9 @@ pub const NAME_HINT_LOOKS_MAX: u32 = 1000;
 pub const TARGET_IDLE: Duration = Duration::from_secs(4);
 /// A request that is not idempotent only goes out on a connection that was idle for less than this.
 pub const TARGET_IDLE_UNSAFE: Duration = Duration::from_secs(1);
+/// Once a new connection to the app has brought no byte for this long, idle ones are closed, and none is kept for longer:
+/// the app may serve one at a time, and wait for the next request on one of those.
+pub const TARGET_FIRST_BYTE: Duration = Duration::from_millis(250);
 /// A connection that an app logged in is kept idle this long for its visitor: as long as the visitor's may be idle.
 pub const TARGET_LOGIN_IDLE: Duration = VISITOR_IDLE;
 /// Idle connections of this kind; the one that was idle longest makes room. Strangers can make an app offer a login, and a

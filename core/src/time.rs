@@ -87,6 +87,8 @@ pub enum Why {
     Body,
     /// An idle keep-alive connection closes.
     Idle,
+    /// A new connection to the app has to bring its first byte, or idle ones make room.
+    FirstByte,
     /// Waiting output has to be taken.
     Send,
     /// A visitor that sends no more has to be sent something.
@@ -127,6 +129,7 @@ impl Why {
         Why::Head,
         Why::Body,
         Why::Idle,
+        Why::FirstByte,
         Why::Send,
         Why::Gone,
         Why::Rest,

@@ -2032,6 +2032,33 @@ fn a_connection_to_the_app_is_used_again_while_it_is_fresh() {
     }));
 }
 
+#[test]
+fn an_app_that_serves_one_connection_at_a_time_keeps_nobody_waiting_for_an_idle_one() {
+    assert_snapshot!(conversation("an app that serves one connection at a time", 62, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/slow" => [vec![Act::WaitMs(600)], ok("slow")].concat(),
+            _ => ok("hello"),
+        });
+        world.serve_one_at_a_time("target-1");
+        // What comes meanwhile needs a connection of its own, and the first one lies idle when it is done.
+        let slow = ask(world, get("/slow"));
+        world.run_ms(100);
+        let other = ask(world, get("/"));
+        world.run_ms(900);
+        assert_eq!(answer(world, slow), (200, "slow".into()));
+        assert_eq!(answer(world, other), (200, "hello".into()), "soon after the first one is done");
+        // What may not be sent twice goes out on a new one, while the last one lies idle.
+        world.run_ms(1_500);
+        let third = ask(world, post("/", b"hello"));
+        world.run_ms(400);
+        assert_eq!(answer(world, third), (200, "hello".into()));
+        world.run_ms(1_000);
+        let fourth = ask(world, get("/"));
+        world.run_ms(60);
+        assert_eq!(answer(world, fourth), (200, "hello".into()), "on one that is kept again");
+    }));
+}
+
 /// An app that logs connections in by NTLM, and takes all that comes on one later to be of the same person.
 fn ntlm() -> impl FnMut(&AppRequest) -> Vec<Act> {
     let mut connections = std::collections::BTreeMap::new();

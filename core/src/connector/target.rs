@@ -35,6 +35,8 @@ pub(crate) struct TargetConn {
     stage: Stage,
     /// It has carried an exchange before: the app may have closed it meanwhile.
     reused: bool,
+    /// It is new, and the hub knows that it has waited long for its first byte.
+    starves: bool,
     /// The app has offered to log it in, or does so: it is its visitor's and nobody else's.
     logged_in: bool,
     /// Its first exchange was sent to the app before, on another connection: it may have had it, so that no other
@@ -199,6 +201,7 @@ impl TargetConn {
             port,
             stage: Stage::Taken(exchange),
             reused: false,
+            starves: false,
             logged_in: false,
             sent_before,
             timers: Timers::default(),
@@ -221,13 +224,36 @@ impl TargetConn {
         self.reused = true;
         self.scratch = Vec::new();
         self.timers = Timers::default();
-        self.timers.set(Why::Idle, until);
         self.stage = Stage::Idle;
+        let mut until = until;
         match visitor {
-            _ if !self.logged_in => self.hub.idle.add(self.port, until, now),
+            _ if !self.logged_in => until = self.hub.idle.add(self.port, until, now),
             Some(visitor) => self.hub.idle.add_login(visitor, self.port, until, now, cx.fx),
             // The next request on the visitor's connection may be somebody else's.
             None => self.stage = Stage::Ending(End::Close),
+        }
+        self.timers.set(Why::Idle, until);
+    }
+
+    /// Notices that a new connection brings no byte: an app that serves one at a time may wait on an idle one.
+    fn watch_first_byte(&mut self, cx: &mut Cx<'_>, io: &Io) {
+        let waits = !self.reused && matches!(self.stage, Stage::Carrying(_)) && io.input.received() == 0;
+        if !waits {
+            self.timers.clear(Why::FirstByte);
+            self.stop_starving();
+        } else if !self.starves {
+            self.timers.set_once(Why::FirstByte, cx.now.mono + limits::TARGET_FIRST_BYTE);
+            if self.timers.is_due(Why::FirstByte, cx.now.mono) {
+                self.timers.clear(Why::FirstByte);
+                self.starves = true;
+                self.hub.idle.starve(cx.fx);
+            }
+        }
+    }
+
+    fn stop_starving(&mut self) {
+        if std::mem::take(&mut self.starves) {
+            self.hub.idle.feed();
         }
     }
 
@@ -624,6 +650,9 @@ impl Machine for TargetConn {
     }
 
     fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        if io.input.received() > 0 {
+            self.stop_starving();
+        }
         if matches!(self.stage, Stage::Idle) {
             self.look(cx, io);
         }
@@ -635,6 +664,7 @@ impl Machine for TargetConn {
             Stage::Carrying(carrying) => self.carry(carrying, cx, io),
             other => self.stage = other,
         }
+        self.watch_first_byte(cx, io);
         self.watch.check(&mut self.timers, limits::SEND_TIMEOUT, cx.now.mono, &io.output)?;
         let whole = match &self.stage {
             Stage::Carrying(carrying) => !matches!(carrying.response, Response::Head(_) | Response::Body(_)),
@@ -645,6 +675,7 @@ impl Machine for TargetConn {
     }
 
     fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
+        self.stop_starving();
         match std::mem::replace(&mut self.stage, Stage::Ending(End::Abort)) {
             Stage::Taken(exchange) => match why {
                 Lost::Dial(fault) => {

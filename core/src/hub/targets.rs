@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::mailbox::Exchange;
-use crate::limits::{TARGET_IDLE_UNSAFE, TARGET_LOGINS_MAX};
+use crate::limits::{TARGET_FIRST_BYTE, TARGET_IDLE_UNSAFE, TARGET_LOGINS_MAX};
 use crate::machine::{Effects, PortId};
 use crate::time::Instant;
 
@@ -27,6 +27,8 @@ struct State {
     idle: Vec<Idle>,
     /// Those that are logged in, by the number of the visitor's connection.
     logins: BTreeMap<NonZeroU64, Idle>,
+    /// How many new connections have waited for their first byte for [`TARGET_FIRST_BYTE`].
+    starved: usize,
     /// What those that were taken out of the lists have to look for.
     orders: BTreeMap<PortId, Order>,
 }
@@ -52,9 +54,30 @@ impl IdleTargets {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// This connection is free, and the app keeps it until then.
-    pub(crate) fn add(&self, port: PortId, until: Instant, now: Instant) {
-        self.lock().idle.push(Idle { port, since: now, until });
+    /// This connection is free, and the app keeps it until then. Says until when to keep it: not as long while new ones
+    /// are starved.
+    pub(crate) fn add(&self, port: PortId, until: Instant, now: Instant) -> Instant {
+        let state = &mut *self.lock();
+        let until = if state.starved > 0 { until.min(now + TARGET_FIRST_BYTE) } else { until };
+        state.idle.push(Idle { port, since: now, until });
+        until
+    }
+
+    /// A new connection gets no byte: idle ones make room, in case the app serves one at a time. Not those that are logged
+    /// in: to most apps they are no burden, and they would be lost whenever an answer takes its time.
+    pub(crate) fn starve(&self, fx: &mut Effects) {
+        let State { idle, orders, starved, .. } = &mut *self.lock();
+        *starved += 1;
+        for Idle { port, .. } in idle.drain(..) {
+            orders.insert(port, Order::Close);
+            fx.wake(port);
+        }
+    }
+
+    /// One that was starved has its first byte, or is gone.
+    pub(crate) fn feed(&self) {
+        let starved = &mut self.lock().starved;
+        *starved = starved.saturating_sub(1);
     }
 
     /// The same of a connection that is logged in for this visitor's. It takes the place of an older one; and of the one
@@ -94,7 +117,7 @@ impl IdleTargets {
         let fresh =
             |idle: &mut Idle| now < idle.until && (!once || now.since(idle.since) < TARGET_IDLE_UNSAFE);
         let visitor = exchange.notes().visitor;
-        let State { idle, logins, orders } = &mut *self.lock();
+        let State { idle, logins, orders, .. } = &mut *self.lock();
         let login = visitor.filter(|visitor| logins.get(visitor).is_some_and(|idle| now < idle.until));
         let login = login.and_then(|visitor| logins.remove(&visitor));
         let Idle { port, .. } = login.or_else(|| idle.pop_if(fresh))?;
@@ -177,6 +200,27 @@ mod tests {
         targets.add_login(visitor(7), PORT, now + TARGET_LOGIN_IDLE, now, &mut fx);
         assert!(targets.remove(PORT));
         assert_eq!(fx.wakes, []);
+    }
+
+    #[test]
+    fn idle_connections_make_room_for_new_ones_that_get_no_byte() {
+        let (targets, now) = (IdleTargets::default(), Instant::default());
+        let port = |index| PortId { index, generation: 1 };
+        let (mut fx, until) = (Effects::default(), now + TARGET_IDLE);
+        targets.add(port(1), until, now);
+        targets.add(port(2), until, now);
+        targets.add_login(visitor(7), port(3), until, now, &mut fx);
+        targets.starve(&mut fx);
+        assert_eq!(fx.wakes, [port(1), port(2)]);
+        for closed in [port(1), port(2)] {
+            assert!(!targets.remove(closed) && matches!(targets.take(closed), Some(Order::Close)));
+        }
+        assert!(targets.remove(port(3)), "a login stays");
+        assert_eq!(targets.add(port(4), until, now), now + TARGET_FIRST_BYTE);
+        assert_eq!(targets.assign(&exchange(), false, now + TARGET_FIRST_BYTE), None);
+        assert_eq!(targets.assign(&exchange(), false, now), Some(port(4)), "it may still be used");
+        targets.feed();
+        assert_eq!(targets.add(port(5), until, now), until);
     }
 
     #[test]

@@ -78,6 +78,10 @@ pub(super) struct App {
     pub(super) requests: Vec<AppRequest>,
     /// How many of its connections brought a request.
     pub(super) connections: usize,
+    /// Whether it serves one connection to its end before it looks at the next.
+    pub(super) one_at_a_time: bool,
+    /// The end that it serves then.
+    pub(super) serving: Option<usize>,
 }
 
 /// One connection to an app.

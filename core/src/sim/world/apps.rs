@@ -18,6 +18,8 @@ impl World {
             keeps_bodies: true,
             requests: Vec::new(),
             connections: 0,
+            one_at_a_time: false,
+            serving: None,
         };
         self.apps.insert(name.to_owned(), app);
     }
@@ -54,7 +56,28 @@ impl World {
         self.ends.iter().filter(of_app).filter(|end| is_held(end)).count()
     }
 
+    /// An app serves one connection to its end before it looks at the next, from now on.
+    pub fn serve_one_at_a_time(&mut self, name: &str) {
+        self.app(name).one_at_a_time = true;
+    }
+
+    /// Whether an app looks at this connection.
+    fn is_served(&mut self, end: usize) -> bool {
+        let Actor::App { app, .. } = &self.ends[end].actor else { return false };
+        let app = self.apps.get_mut(app).expect("an app of this world");
+        let is_another =
+            |other: &usize| *other != end && matches!(self.ends[*other].actor, Actor::App { .. });
+        let is_served = !app.one_at_a_time || !app.serving.as_ref().is_some_and(is_another);
+        if is_served {
+            app.serving = Some(end);
+        }
+        is_served
+    }
+
     pub(super) fn turn_app(&mut self, end: usize) -> bool {
+        if !self.is_served(end) {
+            return false;
+        }
         let read = self.app_reads(end);
         let acted = self.app_acts(end);
         read || acted
