@@ -219,7 +219,7 @@ impl ConnectorConfig {
 
     /// The most memory that this connector's connections can make it hold.
     pub fn memory_bound(&self) -> MemoryBound {
-        MemoryBound { pool_bytes: self.memory_bytes, connections: limits::TARGETS_MAX as usize, links: 1 }
+        MemoryBound { pool_bytes: self.memory_bytes, connections: limits::STREAMS_MAX as usize, links: 1 }
     }
 
     /// What the app is told that it is called.

@@ -86,14 +86,17 @@ pub const TARGET_IDLE_UNSAFE: Duration = Duration::from_secs(1);
 pub const TARGET_FIRST_BYTE: Duration = Duration::from_millis(250);
 /// A connection that an app logged in is kept idle this long for its visitor: as long as the visitor's may be idle.
 pub const TARGET_LOGIN_IDLE: Duration = VISITOR_IDLE;
-/// Idle connections of this kind; the one that was idle longest makes room. Strangers can make an app offer a login, and a
-/// quarter of [`TARGETS_MAX`] leaves the others room.
+/// Idle connections of this kind; the one that was idle longest makes room. Strangers can make an app offer a login,
+/// and so many leave room for others.
 pub const TARGET_LOGINS_MAX: usize = 1024;
 /// A connection to the app has this long to open.
 pub const TARGET_DIAL_TIME: Duration = Duration::from_secs(10);
 
-/// Connections of a connector to the app at once, idle ones included.
-pub const TARGETS_MAX: u32 = 4096;
+/// Connections to the app that are opened at the same time: what comes meanwhile waits for one of them, or for one that
+/// is free again.
+pub const TARGET_DIALS_MAX: u32 = 128;
+/// Of the connections that a runtime is good for, a connector keeps these for its links and its supervisor.
+pub const CONNECTIONS_KEPT: usize = 8;
 
 // ---- Joining -------------------------------------------------------------------------------------------------------
 

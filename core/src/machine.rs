@@ -275,6 +275,9 @@ pub trait Process: Send + Sync {
     /// The machine for a connection that was accepted from `from`; none if it is to be closed at once.
     fn accept(self: Arc<Self>, from: SocketAddr) -> Option<Box<dyn Machine>>;
 
+    /// The runtime is good for so many connections at once, whoever opens them. Said once, before anything else.
+    fn carries(&self, _connections_max: usize) {}
+
     /// Room for connections runs out: lets go of some that nobody would miss, if there are any. What is accepted
     /// meanwhile may be one that matters more.
     fn make_room(&self, _cx: &mut Cx<'_>) {}

@@ -143,7 +143,7 @@ impl ConnectorLink {
             now,
         );
         mux.say_hello(Hello {
-            streams_max: limits::STREAMS_MAX,
+            streams_max: hub.targets_max(),
             window: limits::WINDOW_BYTES,
             name: hub.config.name.clone(),
             instance: Some(hub.instance),

@@ -42,6 +42,8 @@ pub(crate) struct TargetConn {
     /// Its first exchange was sent to the app before, on another connection: it may have had it, so that no other
     /// connector gets it.
     sent_before: bool,
+    /// It is being dialled, as one of those that are at a time.
+    in_turn: bool,
     timers: Timers,
     watch: SendWatch,
     rest: RestWatch,
@@ -183,16 +185,41 @@ impl TargetConn {
     pub(super) fn serve(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, idempotent: bool, cx: &mut Cx<'_>) {
         match hub.idle.assign(&exchange, !idempotent, cx.now.mono) {
             Some(port) => cx.fx.wake(port),
-            None => Self::dial(hub, exchange, false, cx),
+            None => {
+                if let Some(exchange) = hub.dials.ask(exchange) {
+                    Self::dial_in_turn(hub, exchange, cx);
+                }
+            }
         }
     }
 
-    /// Opens a new connection to the app for `exchange`.
+    /// Opens a connection for `exchange` as one of those that may be opened at a time.
+    fn dial_in_turn(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, cx: &mut Cx<'_>) {
+        let mut next = Some(exchange);
+        while let Some(exchange) = next.take() {
+            if !Self::open(hub, exchange, false, true, cx) {
+                next = hub.dials.over();
+            }
+        }
+    }
+
+    /// Opens a new connection to the app for `exchange`, which has waited already.
     fn dial(hub: &Arc<ConnectorHub>, exchange: Arc<Exchange>, sent_before: bool, cx: &mut Cx<'_>) {
-        let Some(place) = hub.targets.take(limits::TARGETS_MAX) else {
+        Self::open(hub, exchange, sent_before, false, cx);
+    }
+
+    /// Whether there was a place for a connection.
+    fn open(
+        hub: &Arc<ConnectorHub>,
+        exchange: Arc<Exchange>,
+        sent_before: bool,
+        in_turn: bool,
+        cx: &mut Cx<'_>,
+    ) -> bool {
+        let Some(place) = hub.targets.take(hub.targets_max()) else {
             let code = if sent_before { ResetCode::Internal } else { ResetCode::Refused };
             exchange.reset(code, "as many connections to the app as there may be", cx.fx);
-            return;
+            return false;
         };
         let port = hub.ports.open();
         exchange.attach_http(port);
@@ -204,6 +231,7 @@ impl TargetConn {
             starves: false,
             logged_in: false,
             sent_before,
+            in_turn,
             timers: Timers::default(),
             watch: SendWatch::default(),
             rest: RestWatch::default(),
@@ -212,6 +240,16 @@ impl TargetConn {
         });
         let to = hub.config.target.endpoint().clone();
         cx.fx.dials.push(Dial { to, timeout: limits::TARGET_DIAL_TIME, machine });
+        true
+    }
+
+    /// The dial is over: another may begin.
+    fn is_dialled(&mut self, cx: &mut Cx<'_>) {
+        if std::mem::take(&mut self.in_turn)
+            && let Some(exchange) = self.hub.dials.over()
+        {
+            Self::dial_in_turn(&self.hub, exchange, cx);
+        }
     }
 
     // ---- between exchanges -----------------------------------------------------------------------------------------
@@ -225,6 +263,13 @@ impl TargetConn {
         self.scratch = Vec::new();
         self.timers = Timers::default();
         self.stage = Stage::Idle;
+        if !self.logged_in
+            && let Some(exchange) = self.hub.dials.next()
+        {
+            self.timers = Timers::default();
+            self.stage = Stage::Taken(exchange);
+            return;
+        }
         let mut until = until;
         match visitor {
             _ if !self.logged_in => until = self.hub.idle.add(self.port, until, now),
@@ -650,19 +695,26 @@ impl Machine for TargetConn {
     }
 
     fn advance(&mut self, cx: &mut Cx<'_>, io: &mut Io) -> Result<Want, Fault> {
+        self.is_dialled(cx);
         if io.input.received() > 0 {
             self.stop_starving();
         }
         if matches!(self.stage, Stage::Idle) {
             self.look(cx, io);
         }
-        match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Taken(exchange) => self.begin(exchange, cx, io),
-            other => self.stage = other,
-        }
-        match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Carrying(carrying) => self.carry(carrying, cx, io),
-            other => self.stage = other,
+        loop {
+            match std::mem::replace(&mut self.stage, Stage::Idle) {
+                Stage::Taken(exchange) => self.begin(exchange, cx, io),
+                other => self.stage = other,
+            }
+            match std::mem::replace(&mut self.stage, Stage::Idle) {
+                Stage::Carrying(carrying) => self.carry(carrying, cx, io),
+                other => self.stage = other,
+            }
+            // Done with one exchange, it may have taken the next that waits.
+            if !matches!(self.stage, Stage::Taken(_)) {
+                break;
+            }
         }
         self.watch_first_byte(cx, io);
         self.watch.check(&mut self.timers, limits::SEND_TIMEOUT, cx.now.mono, &io.output)?;
@@ -675,6 +727,7 @@ impl Machine for TargetConn {
     }
 
     fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {
+        self.is_dialled(cx);
         self.stop_starving();
         match std::mem::replace(&mut self.stage, Stage::Ending(End::Abort)) {
             Stage::Taken(exchange) => match why {

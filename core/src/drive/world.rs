@@ -70,6 +70,7 @@ impl<C: Carrier> World<C> {
         connections_max: usize,
         stop: StopHandle,
     ) -> Arc<Self> {
+        process.carries(connections_max);
         Arc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             process,

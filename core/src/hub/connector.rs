@@ -1,19 +1,21 @@
 //! What the connections of a connector share.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rand_core::RngCore;
 
 use super::admission::{Pool, Slots};
 use super::naming::Naming;
+use super::dials::Dials;
 use super::ports::Ports;
 use super::seeds::{Seed, Seeds};
 use super::targets::IdleTargets;
 use crate::config::ConnectorConfig;
 use crate::connector::{Report, Supervisor};
 use crate::http1::hop::HostRule;
+use crate::limits;
 use crate::machine::{Cx, Effects, Machine, PortId, Process};
 
 /// The hub of a connector's process: hands out the supervisor, which dials everything else.
@@ -25,8 +27,11 @@ pub struct ConnectorHub {
     pub(crate) idle: IdleTargets,
     /// What is known of how the app takes its names.
     pub(crate) naming: Naming,
+    pub(crate) dials: Dials,
     /// Connections to the app.
     pub(crate) targets: Arc<Slots>,
+    /// How many of them there may be.
+    targets_max: AtomicU32,
     /// Names this process to the gateway, so that a new link replaces its own ghost; nobody else learns it.
     pub(crate) instance: [u8; 16],
     epoch: AtomicU64,
@@ -56,7 +61,9 @@ impl ConnectorHub {
             seeds,
             idle: IdleTargets::default(),
             naming: Naming::default(),
+            dials: Dials::default(),
             targets: Arc::default(),
+            targets_max: AtomicU32::new(limits::STREAMS_MAX),
             instance,
             epoch: AtomicU64::new(0),
             clock_offset_secs: AtomicI64::new(0),
@@ -64,6 +71,11 @@ impl ConnectorHub {
             stats_wanted: AtomicBool::new(false),
             draining: AtomicBool::new(false),
         })
+    }
+
+    /// How many connections to the app there may be, and so how many streams.
+    pub(crate) fn targets_max(&self) -> u32 {
+        self.targets_max.load(Ordering::Relaxed)
     }
 
     /// Asks the gateway for its figures; they come as [`crate::event::Event::Stats`], if there is a link.
@@ -126,6 +138,12 @@ impl ConnectorHub {
 impl Process for ConnectorHub {
     fn supervisor(self: Arc<Self>) -> Option<Box<dyn Machine>> {
         Some(Box::new(Supervisor::new(self)))
+    }
+
+    fn carries(&self, connections_max: usize) {
+        let targets = connections_max.saturating_sub(limits::CONNECTIONS_KEPT).max(1);
+        let targets = u32::try_from(targets).unwrap_or(u32::MAX).min(limits::STREAMS_MAX);
+        self.targets_max.store(targets, Ordering::Relaxed);
     }
 
     /// A connector listens nowhere.

@@ -379,6 +379,11 @@ impl Exchange {
         to_http.head.take().filter(|_| !to_link.stopped)
     }
 
+    /// Whether nobody wants it any more, before an app's connection took it.
+    pub(crate) fn is_given_up(&self) -> bool {
+        self.lock().to_link.stopped
+    }
+
     /// Leaves a head for another HTTP side, which has not begun with it.
     pub(crate) fn put_back(&self, head: LinkHead) {
         self.lock().to_http.head = Some(head);
@@ -566,8 +571,13 @@ impl Exchange {
             state.to_http.data = ByteQueue::default();
             state.to_http.failure.get_or_insert(failure);
         }
-        if let Some(port) = state.http {
-            fx.wake(port);
+        match state.http {
+            Some(port) => fx.wake(port),
+            // Nobody has begun with it, nor will.
+            None => {
+                state.to_http.head = None;
+                state.lease.give_back(usize::MAX);
+            }
         }
     }
 

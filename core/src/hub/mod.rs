@@ -4,6 +4,7 @@
 pub(crate) mod admission;
 mod connector;
 pub(crate) mod crowd;
+pub(crate) mod dials;
 mod gateway;
 pub(crate) mod mailbox;
 mod naming;
