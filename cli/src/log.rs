@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anstyle::{AnsiColor, Style};
-use gesher_core::event::{Disconnect, Event, RequestLog};
+use gesher_core::event::{Disconnect, Event, RequestLine, RequestLog};
 use gesher_core::link::handshake::Refusal;
 
 use crate::args::{ColorWhen, LogArgs, LogFormat};
@@ -265,14 +265,7 @@ impl Log {
                 words::minds_name(*hint, rule),
                 fields.text("hint", format_args!("{hint:?}")).text("rule", rule.as_str()),
             ),
-            Event::BadResponse { rule: Some(rule) } => (
-                "bad_response",
-                format!("the app broke the rules of HTTP: {rule}"),
-                fields.text("rule", rule),
-            ),
-            Event::BadResponse { rule: None } => {
-                ("bad_response", "the app closed the connection before it had answered".into(), fields)
-            }
+            Event::BadResponse { .. } => return bad_response(event),
             Event::Peers(peers) => {
                 let text = format!("connectors at the gateway: {}", peers.len());
                 ("peers", text, fields.bare("connectors", peers.len()))
@@ -461,13 +454,37 @@ fn of_gateway(event: &Event) -> Option<Description> {
             ),
             fields.bare("count", count),
         ),
-        Event::BadRequest { id, from, rule } => (
-            "bad_request",
-            format!("refused what {from} sent: {rule} (id {id:016x})"),
-            fields.text("id", format_args!("{id:016x}")).text("from", from).text("rule", rule),
-        ),
+        Event::BadRequest { id, from, rule, line } => {
+            let which = line.as_ref().map_or(String::new(), |line| format!("{}, ", asked(line)));
+            let text = format!("refused what {from} sent: {rule} ({which}id {id:016x})");
+            let fields = line.as_ref().map_or(fields, line_fields).text("id", format_args!("{id:016x}"));
+            ("bad_request", text, fields.text("from", from).text("rule", rule))
+        }
+        Event::BadResponse { .. } => return bad_response(event),
         _ => return None,
     })
+}
+
+/// An answer of the app's that breaks the rules, or none: with which request.
+fn bad_response(event: &Event) -> Option<Description> {
+    let Event::BadResponse { rule, id, line } = event else { return None };
+    let what = match rule {
+        Some(rule) => format!("the app broke the rules of HTTP: {rule}"),
+        None => "the app closed the connection before it had answered".to_owned(),
+    };
+    let fields = line_fields(line).text("id", format_args!("{id:016x}"));
+    let fields = rule.iter().fold(fields, |fields, rule| fields.text("rule", rule));
+    Some(("bad_response", format!("{}: {what} (id {id:016x})", asked(line)), fields))
+}
+
+/// Method and path, without the query, which may hold what is nobody's business.
+fn asked(line: &RequestLine) -> String {
+    format!("{} {}", escape(&line.method), escape(split(&line.target).0))
+}
+
+fn line_fields(line: &RequestLine) -> Fields {
+    let path = String::from_utf8_lossy(split(&line.target).0);
+    Fields::default().text("method", String::from_utf8_lossy(&line.method)).text("path", path)
 }
 
 /// Members of a JSON object, each with a comma in front.
@@ -748,8 +765,12 @@ mod tests {
                 "warning: the app at localhost:3000 cannot be reached: connection refused: is it running, and is --target right?",
             ),
             (
-                Event::BadResponse { rule: None },
-                "warning: the app closed the connection before it had answered",
+                Event::BadResponse {
+                    rule: None,
+                    id: 42,
+                    line: RequestLine { method: b"GET".to_vec(), target: b"/a?token=abc".to_vec() },
+                },
+                "warning: GET /a: the app closed the connection before it had answered (id 000000000000002a)",
             ),
             (
                 Event::MindsName { hint: NameHint::Vite, rule: HostRule::Preserve },

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use crate::fault::Fault;
 use crate::http1::Violation;
+use crate::http1::head::is_token;
 use crate::http1::hop::HostRule;
 use crate::http1::hop::hints::NameHint;
+use crate::limits;
 use crate::link::frame::{Peer, Stats};
 use crate::link::handshake::{Missing, Refusal};
 use crate::machine::{DialFault, Endpoint};
@@ -69,6 +71,8 @@ pub enum Event {
         from: IpAddr,
         /// Which rule.
         rule: Violation,
+        /// What was asked, if that could be read.
+        line: Option<RequestLine>,
     },
 
     // ---- at the connector ----
@@ -107,6 +111,10 @@ pub enum Event {
     BadResponse {
         /// Which rule; none if it closed before it had answered.
         rule: Option<Violation>,
+        /// The gateway's number of the request; 0 if it told none.
+        id: u64,
+        /// What was asked.
+        line: RequestLine,
     },
     /// The app refused a request that said the visitor's name in X-Forwarded-Host, as Rails does: no request says it there
     /// from now on. Comes once.
@@ -122,6 +130,30 @@ pub enum Event {
     Stats(Box<Stats>),
     /// The connectors of this gateway, whenever they change.
     Peers(Vec<Peer>),
+}
+
+/// The beginning of a request's first line, which says in a log which one it was.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct RequestLine {
+    /// The method.
+    pub method: Vec<u8>,
+    /// The target with its query.
+    pub target: Vec<u8>,
+}
+
+impl RequestLine {
+    /// Reads it off a head; none if that has not come so far, or is none.
+    pub(crate) fn of(head: &[u8]) -> Option<Self> {
+        let head = head.strip_prefix(b"\r\n").unwrap_or(head);
+        let end = head
+            .iter()
+            .take(limits::REQUEST_LINE_BYTES_MAX)
+            .position(|byte| matches!(byte, b'\r' | b'\n'))?;
+        let mut words = head[..end].split(|byte| *byte == b' ');
+        let (method, target) = (words.next()?, words.next()?);
+        let is_read = is_token(method) && !target.is_empty() && target.iter().all(u8::is_ascii_graphic);
+        is_read.then(|| Self { method: method.to_vec(), target: target.to_vec() })
+    }
 }
 
 /// A request's line in the log.
@@ -164,8 +196,10 @@ pub enum Trouble {
     ResponseTimedOut,
     /// The connector says that the app did not answer in time.
     TargetTimedOut,
-    /// The app broke off, or answered something that is not HTTP.
+    /// The app broke off.
     TargetBroke,
+    /// What came back for the app breaks the rules of HTTP, or of the link.
+    BadResponse,
     /// The visitor went away.
     VisitorLeft,
     /// The visitor sent something that is not HTTP.
@@ -189,6 +223,7 @@ impl Trouble {
             Trouble::ResponseTimedOut => "the app did not answer in time (--response-timeout)",
             Trouble::TargetTimedOut => "the connector got no answer from the app in time",
             Trouble::TargetBroke => "the app broke off",
+            Trouble::BadResponse => "the app's answer breaks the rules",
             Trouble::VisitorLeft => "the visitor left",
             Trouble::VisitorBroke => "the visitor broke the rules",
             Trouble::BodyTooLong => "the body is too long",

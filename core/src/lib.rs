@@ -68,7 +68,7 @@
 //!   120    office      > gateway       record 89 B { PONG }
 //!   120    office      | join          joined as id-1
 //!   200    visitor-1   > gateway       GET /report · host shop.example
-//!   200    gateway     > office        record 313 B { REQUEST x1 of v1 GET /report, 6 fields, no body · END x1 }
+//!   200    gateway     > office        record 329 B { REQUEST x1 of v1 GET /report, 6 fields, no body · END x1 }
 //!   220    office      > app           GET /report · host shop.example
 //!   220    app         > office        200 · content-length 5
 //!   220    app         > office        5 B #2cf2

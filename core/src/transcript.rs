@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 
 use sha2::{Digest, Sha256};
 
-use crate::event::{Disconnect, Event};
+use crate::event::{Disconnect, Event, RequestLine};
 use crate::http1::body::{BodyKind, Decoder, Framing, request_framing, response_framing};
 use crate::http1::head::{HeadKind, HeadScan, WholeHead, parse_request};
 use crate::link::frame::{self, Frame};
@@ -244,7 +244,10 @@ impl Transcript {
             Event::JoinRefused { refusal, .. } => ("auth", format!("refused: {}", refusal.as_str())),
             Event::UpgradeMissing { missing, .. } => ("auth", format!("no upgrade: {}", missing.as_str())),
             Event::NoRoom { count } => ("no room", format!("{count} turned away")),
-            Event::BadRequest { rule, .. } => ("refuse", rule.as_str().to_owned()),
+            Event::BadRequest { rule, line, .. } => {
+                let of = line.as_ref().map(|line| format!(": {}", request_line(line)));
+                ("refuse", format!("{}{}", rule.as_str(), of.unwrap_or_default()))
+            }
             Event::Connected { id } => ("join", format!("joined as {}", self.id(id))),
             Event::Disconnected { why, again_in, attempt } => {
                 let again_ms = again_in.as_millis();
@@ -253,8 +256,9 @@ impl Transcript {
             Event::GaveUp { refusal } => ("join", format!("gives up: {}", refusal.as_str())),
             Event::ClockOff { behind_secs } => ("clock", format!("{behind_secs} s behind the gateway's")),
             Event::TargetDown { why, .. } => ("target", why.to_string()),
-            Event::BadResponse { rule } => {
-                ("target", rule.map_or("broke off", |rule| rule.as_str()).to_owned())
+            Event::BadResponse { rule, line, .. } => {
+                let what = rule.map_or("broke off", |rule| rule.as_str());
+                ("target", format!("{what}: {}", request_line(line)))
             }
             Event::VisitorsNameRefused => ("target", "refuses the visitor's name: no request says it".into()),
             Event::MindsName { hint, rule } => {
@@ -313,6 +317,13 @@ fn link_head(kind: BodyKind, head: &[u8]) -> String {
         BodyKind::UpgradeChunked => "upgrade after a body".into(),
     };
     format!("{subject}, {fields}, {body}")
+}
+
+fn request_line(line: &RequestLine) -> String {
+    // A target may fill a line of its own.
+    const TARGET_BYTES_SHOWN: usize = 40;
+    let shown = &line.target[..line.target.len().min(TARGET_BYTES_SHOWN)];
+    format!("{} {}", line.method.escape_ascii(), shown.escape_ascii())
 }
 
 /// Follows one plain HTTP connection, both ways.

@@ -537,7 +537,7 @@ fn any_frame() -> impl Strategy<Value = Frame<'static>> {
         hello().prop_map(Frame::Hello),
         (stream(), body(), any::<u64>(), [credit(), credit()], bytes(0..300)).prop_map(
             |(stream, kind, visitor, [response_credit, body_credit], head)| {
-                let notes = RequestNotes { response_credit, body_credit, ..of_visitor(visitor) };
+                let notes = RequestNotes { response_credit, body_credit, id: visitor, ..of_visitor(visitor) };
                 Frame::Request { stream, kind, notes, head }
             }
         ),

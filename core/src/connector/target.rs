@@ -12,7 +12,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::event::Event;
+use crate::event::{Event, RequestLine};
 use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::http1::body::{BodyKind, Decoder, Encoder, Framing, WrongLength};
@@ -64,6 +64,8 @@ enum Stage {
 /// An exchange on its way.
 struct Carrying {
     exchange: Arc<Exchange>,
+    /// The first line of the request, for people.
+    line: Vec<u8>,
     facts: TargetFacts,
     /// The request, as long as it may be sent once more: it has no body, and nothing of its answer came.
     again: Option<Again>,
@@ -147,24 +149,25 @@ impl Interims {
 struct Broken {
     code: ResetCode,
     reason: &'static str,
-    event: Option<Event>,
+    /// What the app did: which rule it broke, or none if it closed.
+    by_app: Option<Option<Violation>>,
     /// The app refused the visitor's name.
     is_refusal: bool,
 }
 
 impl Broken {
     fn by_app(rule: Violation) -> Self {
-        let event = Some(Event::BadResponse { rule: Some(rule) });
-        Self { code: ResetCode::ProtocolError, reason: rule.as_str(), event, is_refusal: false }
+        let by_app = Some(Some(rule));
+        Self { code: ResetCode::ProtocolError, reason: rule.as_str(), by_app, is_refusal: false }
     }
 
     fn closed_early() -> Self {
-        let event = Some(Event::BadResponse { rule: None });
-        Self { code: ResetCode::Internal, reason: "the app broke off", event, is_refusal: false }
+        let by_app = Some(None);
+        Self { code: ResetCode::Internal, reason: "the app broke off", by_app, is_refusal: false }
     }
 
     fn cancelled() -> Self {
-        Self { code: ResetCode::Cancelled, reason: "cancelled", event: None, is_refusal: false }
+        Self { code: ResetCode::Cancelled, reason: "cancelled", by_app: None, is_refusal: false }
     }
 
     fn refused() -> Self {
@@ -172,7 +175,7 @@ impl Broken {
     }
 
     fn by_gateway(reason: &'static str) -> Self {
-        Self { code: ResetCode::ProtocolError, reason, event: None, is_refusal: false }
+        Self { code: ResetCode::ProtocolError, reason, by_app: None, is_refusal: false }
     }
 }
 
@@ -326,7 +329,7 @@ impl TargetConn {
             return if self.reused {
                 Self::dial(&self.hub, exchange, false, cx);
             } else {
-                self.give_up(&exchange, Broken::closed_early(), cx);
+                self.give_up(&exchange, None, Broken::closed_early(), cx);
             };
         }
         let Some(head) = exchange.take_head() else {
@@ -335,7 +338,7 @@ impl TargetConn {
         };
         let (rule, authority) = (self.hub.host_rule(), &self.hub.config.target.authority);
         match request_to_target(&head.text, head.kind, rule, authority, io.output.tail()) {
-            Err(_) => self.give_up(&exchange, Broken::by_gateway("malformed request head"), cx),
+            Err(_) => self.give_up(&exchange, None, Broken::by_gateway("malformed request head"), cx),
             Ok(request) => {
                 // Of an empty body only the END comes, which a second try may already have behind it.
                 let body = !matches!(head.kind, BodyKind::None | BodyKind::Sized(0));
@@ -350,8 +353,11 @@ impl TargetConn {
                 let if_refused = says_name && head.kind == BodyKind::None && head.text.starts_with(b"GET ");
                 self.timers = Timers::default();
                 self.logged_in |= request.facts.logs_in;
+                let line =
+                    head.text.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default().to_vec();
                 self.stage = Stage::Carrying(Box::new(Carrying {
                     exchange,
+                    line,
                     facts: request.facts,
                     again: (if_closed || if_refused).then_some(Again { head, if_closed, if_refused }),
                     before_tunnel,
@@ -383,7 +389,7 @@ impl TargetConn {
                 {
                     self.try_again(&carrying.exchange, head, cx);
                 }
-                _ => self.give_up(&carrying.exchange, broken, cx),
+                _ => self.give_up(&carrying.exchange, Some(&carrying.line), broken, cx),
             };
         }
         match (&carrying.response, &carrying.request) {
@@ -664,9 +670,15 @@ impl TargetConn {
         self.stage = Stage::Ending(End::Close);
     }
 
-    fn give_up(&mut self, exchange: &Arc<Exchange>, broken: Broken, cx: &mut Cx<'_>) {
+    /// Ends an exchange that cannot go on. `line` is the first of its request, if that was taken.
+    fn give_up(&mut self, exchange: &Arc<Exchange>, line: Option<&[u8]>, broken: Broken, cx: &mut Cx<'_>) {
+        if let Some(rule) = broken.by_app {
+            let head = exchange.take_head();
+            let line = line.or(head.as_ref().map(|head| &head.text[..])).and_then(RequestLine::of);
+            let (id, line) = (exchange.id(), line.unwrap_or_default());
+            cx.fx.events.push(Event::BadResponse { rule, id, line });
+        }
         exchange.reset(broken.code, broken.reason, cx.fx);
-        cx.fx.events.extend(broken.event);
         self.stage = Stage::Ending(End::Abort);
     }
 
@@ -738,16 +750,18 @@ impl Machine for TargetConn {
                         if self.sent_before { ResetCode::Internal } else { ResetCode::TargetUnreachable };
                     exchange.reset(code, "the app cannot be reached", cx.fx);
                 }
-                Lost::Dropped => self.give_up(&exchange, Broken::cancelled(), cx),
+                Lost::Dropped => self.give_up(&exchange, None, Broken::cancelled(), cx),
                 _ if self.reused => Self::dial(&self.hub, exchange, false, cx),
-                _ => self.give_up(&exchange, Broken::closed_early(), cx),
+                _ => self.give_up(&exchange, None, Broken::closed_early(), cx),
             },
             Stage::Carrying(mut carrying) => match carrying.again.take() {
                 Some(Again { head, if_closed: true, .. }) if why == Lost::Reset => {
                     self.try_again(&carrying.exchange, head, cx);
                 }
-                _ if why == Lost::Dropped => self.give_up(&carrying.exchange, Broken::cancelled(), cx),
-                _ => self.give_up(&carrying.exchange, Broken::closed_early(), cx),
+                _ if why == Lost::Dropped => {
+                    self.give_up(&carrying.exchange, Some(&carrying.line), Broken::cancelled(), cx)
+                }
+                _ => self.give_up(&carrying.exchange, Some(&carrying.line), Broken::closed_early(), cx),
             },
             Stage::Idle => {
                 if !self.hub.idle.remove(self.port)

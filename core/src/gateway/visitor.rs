@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering;
 
 use self::carrying::Carried;
 use self::entering::Waiting;
-use crate::event::{Event, RequestLog, Trouble};
+use crate::event::{Event, RequestLine, RequestLog, Trouble};
 use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::http1::answer::Answer;
@@ -208,7 +208,8 @@ impl Visitor {
     fn refuse(&mut self, violation: Violation, cx: &mut Cx<'_>, io: &mut Io) -> Head {
         self.hub.figures.refusals.fetch_add(1, Ordering::Relaxed);
         let id = self.hub.seeds.number();
-        cx.fx.events.push(Event::BadRequest { id, from: self.from, rule: violation });
+        let line = RequestLine::of(io.input.unread());
+        cx.fx.events.push(Event::BadRequest { id, from: self.from, rule: violation, line });
         let request = io.input.unread();
         let head = request.strip_prefix(b"\r\n").unwrap_or(request).starts_with(b"HEAD ");
         Answer { head, ..Answer::from_violation(violation, id) }.write(cx.now.unix, io.output.tail());

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rand_core::RngCore;
 
 use super::admission::{Pool, Slots};
-use super::naming::Naming;
 use super::dials::Dials;
+use super::naming::Naming;
 use super::ports::Ports;
 use super::seeds::{Seed, Seeds};
 use super::targets::IdleTargets;

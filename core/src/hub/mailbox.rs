@@ -371,6 +371,11 @@ impl Exchange {
         taken
     }
 
+    /// The number by which the gateway's log names the request; 0 if it is not known.
+    pub(crate) fn id(&self) -> u64 {
+        self.lock().notes.id
+    }
+
     /// Takes the head alone; none if the exchange was given up meanwhile.
     ///
     /// Its memory stays set aside: it may be put back.

@@ -395,12 +395,15 @@ pub struct RequestNotes {
     /// How many bytes of the request's body the gateway sends before it is granted more; at most what the connector's
     /// HELLO allows, for which none stands.
     pub body_credit: Option<u32>,
+    /// The number by which the gateway's log names the request; 0 is none.
+    pub id: u64,
 }
 
 impl RequestNotes {
     const VISITOR: u8 = 1;
     const RESPONSE_CREDIT: u8 = 2;
     const BODY_CREDIT: u8 = 3;
+    const ID: u8 = 4;
 
     fn put(self, out: &mut Vec<u8>) {
         let start = out.len();
@@ -413,6 +416,9 @@ impl RequestNotes {
         }
         if let Some(credit) = self.body_credit {
             put_tlv(out, Self::BODY_CREDIT, &credit.to_be_bytes());
+        }
+        if self.id != 0 {
+            put_tlv(out, Self::ID, &self.id.to_be_bytes());
         }
         let length = u16::try_from(out.len() - start - 2).expect("a few numbers");
         out[start..start + 2].copy_from_slice(&length.to_be_bytes());
@@ -430,6 +436,7 @@ impl RequestNotes {
                 Self::VISITOR => notes.visitor = NonZeroU64::new(u64::from_be_bytes(exactly(value)?)),
                 Self::RESPONSE_CREDIT => notes.response_credit = Some(credit(value)?),
                 Self::BODY_CREDIT => notes.body_credit = Some(credit(value)?),
+                Self::ID => notes.id = u64::from_be_bytes(exactly(value)?),
                 _ => {}
             }
         }

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use super::Visitor;
 use super::entering::Pending;
 use crate::buf::RecvBuf;
-use crate::event::{Event, RequestLog, Trouble};
+use crate::event::{Event, RequestLine, RequestLog, Trouble};
 use crate::fault::Fault;
 use crate::http1::Violation;
 use crate::http1::answer::Answer;
@@ -201,16 +201,16 @@ impl Visitor {
                 if self.scratch.is_empty() && taken.end.is_none() {
                     continue;
                 } else {
-                    return Err(Trouble::TargetBroke.into());
+                    return Err(Trouble::BadResponse.into());
                 }
             };
             let count = self.scratch.len();
-            encoder.put(&mut self.scratch, &mut io.output).map_err(|_| Trouble::TargetBroke)?;
+            encoder.put(&mut self.scratch, &mut io.output).map_err(|_| Trouble::BadResponse)?;
             carried.unreported += count;
             carried.log.bytes_out += count as u64;
             self.hub.figures.bytes_out.fetch_add(count as u64, Ordering::Relaxed);
             if let Some(trailers) = taken.end {
-                encoder.finish(&trailers, io.output.tail()).map_err(|_| Trouble::TargetBroke)?;
+                encoder.finish(&trailers, io.output.tail()).map_err(|_| Trouble::BadResponse)?;
                 carried.response = match carried.response {
                     Response::Tunnel(_) => Response::TunnelDone,
                     _ => Response::Done,
@@ -236,7 +236,11 @@ impl Visitor {
         let close = carried.close || incomplete || self.hub.is_draining();
         let response =
             response_to_visitor(&head.text, head.kind, &carried.facts, close, cx.now.unix, io.output.tail())
-                .map_err(|_| Trouble::TargetBroke)?;
+                .map_err(|rule| {
+                    let (id, line) = (carried.log.id, line_of(&carried.log));
+                    cx.fx.events.push(Event::BadResponse { rule: Some(rule), id, line });
+                    Trouble::BadResponse
+                })?;
         carried.again = None;
         let logs_in = carried.facts.logs_in || response.logs_in || self.keeps_to.is_some();
         if logs_in && self.number.is_some() {
@@ -286,13 +290,13 @@ impl Visitor {
             self.scratch.clear();
             let bytes = if wraps { room.bytes().saturating_sub(CHUNK_BYTES) } else { room.bytes() };
             let taken = decoder.take(&mut io.input, bytes, &mut self.scratch);
-            let consumed = taken.map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
+            let consumed = taken.map_err(|rule| self.broke_rule(&carried.log, rule, cx))?;
             carried.blocked = room.bytes() == 0;
             if consumed == 0 && !decoder.is_done() {
                 if carried.blocked || !io.input.ended() {
                     return Ok(moved);
                 }
-                decoder.end_of_input().map_err(|rule| self.broke_rule(carried.log.id, rule, cx))?;
+                decoder.end_of_input().map_err(|rule| self.broke_rule(&carried.log, rule, cx))?;
             }
             moved = true;
             carried.sends = true;
@@ -342,8 +346,9 @@ impl Visitor {
         }
     }
 
-    fn broke_rule(&self, id: u64, rule: Violation, cx: &mut Cx<'_>) -> Trouble {
-        cx.fx.events.push(Event::BadRequest { id, from: self.from, rule });
+    fn broke_rule(&self, log: &RequestLog, rule: Violation, cx: &mut Cx<'_>) -> Trouble {
+        let line = Some(line_of(log));
+        cx.fx.events.push(Event::BadRequest { id: log.id, from: self.from, rule, line });
         Trouble::VisitorBroke
     }
 
@@ -535,15 +540,18 @@ impl Carried {
     }
 }
 
+fn line_of(log: &RequestLog) -> RequestLine {
+    RequestLine { method: log.method.clone(), target: log.target.clone() }
+}
+
 fn trouble_of(failure: Failure) -> Trouble {
     match failure {
         Failure::LinkLost | Failure::NeverSealed => Trouble::LinkLost,
         Failure::Reset(ResetCode::Refused) | Failure::NoMemory => Trouble::Busy,
         Failure::Reset(ResetCode::TargetUnreachable) => Trouble::TargetUnreachable,
         Failure::Reset(ResetCode::TargetTimedOut) => Trouble::TargetTimedOut,
-        Failure::Reset(ResetCode::Cancelled | ResetCode::ProtocolError | ResetCode::Internal) => {
-            Trouble::TargetBroke
-        }
+        Failure::Reset(ResetCode::ProtocolError) => Trouble::BadResponse,
+        Failure::Reset(ResetCode::Cancelled | ResetCode::Internal) => Trouble::TargetBroke,
     }
 }
 
@@ -557,7 +565,9 @@ pub(super) fn answer(trouble: Trouble, facts: &RequestFacts, id: u64, close: boo
         Trouble::LinkLost => (502, "The connection to the app was lost."),
         Trouble::TargetUnreachable => (502, "The app cannot be reached."),
         Trouble::ResponseTimedOut | Trouble::TargetTimedOut => (504, "The app did not answer in time."),
-        Trouble::TargetBroke => (502, "The app broke off, or answered with something that is not HTTP."),
+        Trouble::TargetBroke | Trouble::BadResponse => {
+            (502, "The app broke off, or answered with something that is not HTTP.")
+        }
         Trouble::BodyTooLong => (413, "The request's body is too long."),
         Trouble::VisitorStalled => (408, "The request stopped before it was whole."),
         Trouble::VisitorBroke | Trouble::VisitorLeft => (400, "The request is malformed."),

@@ -182,7 +182,7 @@ impl Visitor {
             to_link: body_credit.unwrap_or(connector.window),
             to_http: response_credit.unwrap_or(WINDOW_BYTES),
         };
-        let notes = RequestNotes { visitor: None, response_credit, body_credit };
+        let notes = RequestNotes { visitor: None, response_credit, body_credit, id: pending.log.id };
         // The head a second time for another try, and as a line of the log.
         let bytes = exchange_bytes(windows.to_http, head.kind != BodyKind::None, 3 * head.text.len());
         let lease = self.hub.pool.reserve(bytes, purpose).ok_or(Barred::Full)?;

@@ -168,7 +168,7 @@ impl Referee {
             Event::GaveUp { refusal } => seen.note(format!("gave up: {}", refusal.as_str())),
             Event::ClockOff { .. } => seen.note("clock off"),
             Event::TargetDown { why, .. } => seen.note(format!("target down: {why}")),
-            Event::BadResponse { rule } => {
+            Event::BadResponse { rule, .. } => {
                 seen.note(format!("bad response: {}", rule.map_or("broke off", |rule| rule.as_str())));
             }
             Event::VisitorsNameRefused => seen.note("the visitor's name was refused"),

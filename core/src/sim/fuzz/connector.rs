@@ -561,6 +561,7 @@ fn say_one(far: &mut FarEnd, insists: bool, input: &mut Input<'_>, frames: &mut 
                 visitor: NonZeroU64::new(u64::from(amount >> 4 & 3)),
                 response_credit: credit.filter(|_| amount & 0x04 != 0),
                 body_credit: credit,
+                ..RequestNotes::default()
             };
             far.say(&Frame::Request { stream: next, kind, notes, head: head.as_bytes() }, insists, frames);
             if amount & 0x80 == 0 && kind == BodyKind::None {
