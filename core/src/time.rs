@@ -152,38 +152,55 @@ impl Why {
 /// The deadlines of one connection: at most one for each reason.
 #[derive(Clone, Debug, Default)]
 pub struct Timers {
-    at: [Option<Instant>; Why::COUNT],
+    /// A bit for each reason that has one.
+    set: u32,
+    at: [Instant; Why::COUNT],
 }
 
 impl Timers {
     /// Sets the deadline for `why`, in place of an earlier one for the same reason.
     pub fn set(&mut self, why: Why, at: Instant) {
-        self.at[why as usize] = Some(at);
+        self.set |= 1 << why as u32;
+        self.at[why as usize] = at;
     }
 
     /// Sets the deadline for `why` unless one is set already.
     pub fn set_once(&mut self, why: Why, at: Instant) {
-        self.at[why as usize].get_or_insert(at);
+        if !self.is_set(why) {
+            self.set(why, at);
+        }
     }
 
     /// Forgets the deadline for `why`.
     pub fn clear(&mut self, why: Why) {
-        self.at[why as usize] = None;
+        self.set &= !(1 << why as u32);
+    }
+
+    /// Forgets all deadlines.
+    pub fn clear_all(&mut self) {
+        self.set = 0;
     }
 
     /// Whether a deadline for `why` is set.
     pub fn is_set(&self, why: Why) -> bool {
-        self.at[why as usize].is_some()
+        self.set & 1 << why as u32 != 0
     }
 
     /// Whether the deadline for `why` has come; it stays set until cleared or set anew.
     pub fn is_due(&self, why: Why, now: Instant) -> bool {
-        self.at[why as usize].is_some_and(|at| at <= now)
+        self.is_set(why) && self.at[why as usize] <= now
     }
 
     /// The earliest deadline and its reason.
     pub fn next(&self) -> Option<(Instant, Why)> {
-        Why::ALL.into_iter().filter_map(|why| Some((self.at[why as usize]?, why))).min()
+        let (mut rest, mut earliest) = (self.set, None);
+        while rest != 0 {
+            let why = Why::ALL[rest.trailing_zeros() as usize];
+            rest &= rest - 1;
+            let deadline = (self.at[why as usize], why);
+            earliest = Some(earliest.map_or(deadline, |other| deadline.min(other)));
+        }
+        earliest
     }
 }
 

@@ -64,11 +64,10 @@ enum Stage {
 /// An exchange on its way.
 struct Carrying {
     exchange: Arc<Exchange>,
-    /// The first line of the request, for people.
-    line: Vec<u8>,
+    /// The request's, to send it once more, and for people.
+    head: LinkHead,
     facts: TargetFacts,
-    /// The request, as long as it may be sent once more: it has no body, and nothing of its answer came.
-    again: Option<Again>,
+    again: Again,
     /// Finds the end of the body of a request that asks for an upgrade, until that has come.
     before_tunnel: Option<Decoder>,
     request: Request,
@@ -86,9 +85,9 @@ struct Carrying {
     look: Option<Look>,
 }
 
-/// A request without a body that may be sent once more.
+/// When a request may be sent once more: it has no body, and nothing of its answer came.
+#[derive(Clone, Copy, Default)]
 struct Again {
-    head: LinkHead,
     /// If the app closed its connection, which was used before, under it.
     if_closed: bool,
     /// If the app refused the visitor's name, which it said.
@@ -264,12 +263,12 @@ impl TargetConn {
         let until = now + idle_max.unwrap_or(most).min(most);
         self.reused = true;
         self.scratch = Vec::new();
-        self.timers = Timers::default();
+        self.timers.clear_all();
         self.stage = Stage::Idle;
         if !self.logged_in
             && let Some(exchange) = self.hub.dials.next()
         {
-            self.timers = Timers::default();
+            self.timers.clear_all();
             self.stage = Stage::Taken(exchange);
             return;
         }
@@ -351,15 +350,13 @@ impl TargetConn {
                 let translates = request.facts.visitors_host().is_some();
                 let says_name = translates && request.facts.tells_visitors_name;
                 let if_refused = says_name && head.kind == BodyKind::None && head.text.starts_with(b"GET ");
-                self.timers = Timers::default();
+                self.timers.clear_all();
                 self.logged_in |= request.facts.logs_in;
-                let line =
-                    head.text.split_inclusive(|byte| *byte == b'\n').next().unwrap_or_default().to_vec();
                 self.stage = Stage::Carrying(Box::new(Carrying {
                     exchange,
-                    line,
+                    head,
                     facts: request.facts,
-                    again: (if_closed || if_refused).then_some(Again { head, if_closed, if_refused }),
+                    again: Again { if_closed, if_refused },
                     before_tunnel,
                     request: if body { Request::Body(Encoder::new(framing)) } else { Request::Done },
                     response: Response::Head(HeadScan::default()),
@@ -383,13 +380,11 @@ impl TargetConn {
             self.pump_response(&mut carrying, cx, io).and_then(|()| self.pump_request(&mut carrying, cx, io));
         if let Err(broken) = moved {
             let is_closed = io.input.is_empty() && io.input.ended();
-            return match carrying.again.take() {
-                Some(Again { head, if_closed, if_refused })
-                    if broken.is_refusal && if_refused || is_closed && if_closed =>
-                {
-                    self.try_again(&carrying.exchange, head, cx);
-                }
-                _ => self.give_up(&carrying.exchange, Some(&carrying.line), broken, cx),
+            let Again { if_closed, if_refused } = carrying.again;
+            return if broken.is_refusal && if_refused || is_closed && if_closed {
+                self.try_again(*carrying, cx);
+            } else {
+                self.give_up(&carrying.exchange, Some(&carrying.head), broken, cx);
             };
         }
         match (&carrying.response, &carrying.request) {
@@ -534,7 +529,7 @@ impl TargetConn {
         }
         carrying.look = self.look_into(&head, &carrying.facts);
         io.input.consume(length);
-        carrying.again = None;
+        carrying.again = Again::default();
         carrying.keep_alive &= !is_lax;
         self.logged_in |= response.logs_in;
         let head = LinkHead { kind: response.kind, text: response.text };
@@ -583,8 +578,7 @@ impl TargetConn {
             if self.hub.naming.learn_refusal() {
                 cx.fx.events.push(Event::VisitorsNameRefused);
             }
-            let again = carrying.again.as_ref().is_some_and(|again| again.if_refused);
-            return if again { Err(Broken::refused()) } else { Ok(true) };
+            return if carrying.again.if_refused { Err(Broken::refused()) } else { Ok(true) };
         }
         let is_whole = match framing {
             Framing::Empty => true,
@@ -664,17 +658,23 @@ impl TargetConn {
     }
 
     /// The app closed an idle connection just as the request went out, or refused a name: once more on a fresh one.
-    fn try_again(&mut self, exchange: &Arc<Exchange>, head: LinkHead, cx: &mut Cx<'_>) {
+    fn try_again(&mut self, Carrying { exchange, head, .. }: Carrying, cx: &mut Cx<'_>) {
         exchange.put_back(head);
-        Self::dial(&self.hub, exchange.clone(), true, cx);
+        Self::dial(&self.hub, exchange, true, cx);
         self.stage = Stage::Ending(End::Close);
     }
 
-    /// Ends an exchange that cannot go on. `line` is the first of its request, if that was taken.
-    fn give_up(&mut self, exchange: &Arc<Exchange>, line: Option<&[u8]>, broken: Broken, cx: &mut Cx<'_>) {
+    /// Ends an exchange that cannot go on. `head` is its request's, if that was taken.
+    fn give_up(
+        &mut self,
+        exchange: &Arc<Exchange>,
+        head: Option<&LinkHead>,
+        broken: Broken,
+        cx: &mut Cx<'_>,
+    ) {
         if let Some(rule) = broken.by_app {
-            let head = exchange.take_head();
-            let line = line.or(head.as_ref().map(|head| &head.text[..])).and_then(RequestLine::of);
+            let waiting = exchange.take_head();
+            let line = head.or(waiting.as_ref()).and_then(|head| RequestLine::of(&head.text));
             let (id, line) = (exchange.id(), line.unwrap_or_default());
             cx.fx.events.push(Event::BadResponse { rule, id, line });
         }
@@ -754,14 +754,12 @@ impl Machine for TargetConn {
                 _ if self.reused => Self::dial(&self.hub, exchange, false, cx),
                 _ => self.give_up(&exchange, None, Broken::closed_early(), cx),
             },
-            Stage::Carrying(mut carrying) => match carrying.again.take() {
-                Some(Again { head, if_closed: true, .. }) if why == Lost::Reset => {
-                    self.try_again(&carrying.exchange, head, cx);
+            Stage::Carrying(carrying) => match why {
+                Lost::Reset if carrying.again.if_closed => self.try_again(*carrying, cx),
+                Lost::Dropped => {
+                    self.give_up(&carrying.exchange, Some(&carrying.head), Broken::cancelled(), cx)
                 }
-                _ if why == Lost::Dropped => {
-                    self.give_up(&carrying.exchange, Some(&carrying.line), Broken::cancelled(), cx)
-                }
-                _ => self.give_up(&carrying.exchange, Some(&carrying.line), Broken::closed_early(), cx),
+                _ => self.give_up(&carrying.exchange, Some(&carrying.head), Broken::closed_early(), cx),
             },
             Stage::Idle => {
                 if !self.hub.idle.remove(self.port)

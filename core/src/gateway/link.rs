@@ -96,7 +96,7 @@ impl GatewayLink {
     fn break_off(&mut self, fault: Fault, cx: &mut Cx<'_>, io: &mut Io) -> Result<(), Fault> {
         self.broke = Some(fault);
         self.leave(cx);
-        self.timers = Timers::default();
+        self.timers.clear_all();
         self.timers.set(Why::Linger, cx.now.mono + limits::FAREWELL);
         self.mux.close_for(fault, io).ok_or(fault)
     }

@@ -219,7 +219,7 @@ impl Visitor {
 
     fn end_with(&mut self, end: End) {
         self.ending = Some(end);
-        self.timers = Timers::default();
+        self.timers.clear_all();
     }
 
     fn judge_join(&self, head: &RequestHead<'_>, now: Now) -> Option<(Verdict, Slot)> {

@@ -25,7 +25,7 @@ use crate::hub::shares::Share;
 use crate::limits;
 use crate::link::frame::ResetCode;
 use crate::machine::{Cx, End, Io};
-use crate::time::{Instant, Now, Timers, Why};
+use crate::time::{Instant, Now, Why};
 
 /// A request on its way, and its response.
 pub(super) struct Carried {
@@ -163,7 +163,7 @@ impl Visitor {
         if carried.close || matches!(carried.response, Response::TunnelDone) {
             self.end_with(if whole && io.input.is_empty() { End::Close } else { End::Linger });
         }
-        self.timers = Timers::default();
+        self.timers.clear_all();
         self.scratch = Vec::new();
         self.log(carried, None, cx);
         Ok(true)
@@ -255,7 +255,7 @@ impl Visitor {
                 carried.response = Response::Tunnel(Encoder::new(Framing::UntilClose));
                 carried.log.status = Some(response.status);
                 carried.close = true;
-                self.timers = Timers::default();
+                self.timers.clear_all();
             }
             102..200 => {}
             status => {
@@ -447,7 +447,7 @@ impl Visitor {
             let close = carried.close || !whole || trouble == Trouble::VisitorBroke;
             let status = answer(trouble, &carried.facts, carried.log.id, close).put(cx.now, io);
             carried.log.status = Some(status);
-            self.timers = Timers::default();
+            self.timers.clear_all();
             if close {
                 self.end_with(End::Linger);
             }

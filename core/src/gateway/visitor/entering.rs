@@ -27,7 +27,7 @@ use crate::hub::shares::Share;
 use crate::limits::{self, WINDOW_BYTES, WINDOW_BYTES_MIN};
 use crate::link::frame::RequestNotes;
 use crate::machine::{Cx, End, Io};
-use crate::time::{Instant, Timers, Why};
+use crate::time::{Instant, Why};
 
 /// A request that no connector has.
 pub(super) struct Pending {
@@ -212,7 +212,7 @@ impl Visitor {
         if let Some(trailers) = &again.end {
             exchange.post_end(trailers.clone(), cx.fx);
         }
-        self.timers = Timers::default();
+        self.timers.clear_all();
         self.carried = Some(Box::new(Carried {
             exchange,
             connector,
@@ -341,7 +341,7 @@ impl Visitor {
     fn end_unsent(&mut self, mut pending: Box<Pending>, answer: OwnAnswer, cx: &mut Cx<'_>, io: &mut Io) {
         let close = answer.0.close;
         pending.log.status = Some(answer.put(cx.now, io));
-        self.timers = Timers::default();
+        self.timers.clear_all();
         if close {
             self.end_with(End::Linger);
         }
