@@ -258,7 +258,7 @@ impl<'a> Connection<'a> {
     /// up for each field, and a stranger chooses both numbers.
     fn of(fields: &[Field<'a>]) -> Result<Self, Violation> {
         let mut connection = Self::default();
-        let lines = fields.iter().filter(|field| Name::of(field.name) == Name::Connection);
+        let lines = fields.iter().filter(|field| field.is("connection"));
         for option in lines.flat_map(|field| elements(field.value)) {
             let name = Name::of(option);
             if option.eq_ignore_ascii_case(b"close") {
@@ -304,7 +304,7 @@ fn advertised_protocols(status: u16, fields: &[Field<'_>]) -> Vec<u8> {
 
 fn named_protocols(fields: &[Field<'_>], may_pass: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut protocols = Vec::new();
-    let lines = fields.iter().filter(|field| Name::of(field.name) == Name::Upgrade);
+    let lines = fields.iter().filter(|field| field.is("upgrade"));
     for protocol in lines.flat_map(|field| elements(field.value)) {
         let mut parts = protocol.splitn(2, |b| *b == b'/');
         let name = parts.next().unwrap_or_default();

@@ -250,7 +250,8 @@ pub fn request_to_target(
                 put_site(out, name, field.value, translation);
                 out.extend_from_slice(b"\r\n");
             }
-            _ if name.is_hop_by_hop() || is_disguise(field.name) => {}
+            (Name::Other, _) if is_disguise(field.name) => {}
+            _ if name.is_hop_by_hop() => {}
             _ => put_field(out, field.name, field.value),
         }
     }
@@ -305,7 +306,8 @@ fn may_pass(name: Name, spelled: &[u8], trusted: bool, is_http11: bool) -> bool 
         Name::ContentLength | Name::OriginalHost => false,
         Name::Expect => is_http11, // RFC 9110, 10.1.1: to be ignored in HTTP/1.0
         Name::Forwarded | Name::ForwardedFor => false, // what is believed of them goes into ours
-        _ if name.is_hop_by_hop() || is_disguise(spelled) => false,
+        Name::Other if is_disguise(spelled) => false,
+        _ if name.is_hop_by_hop() => false,
         _ => trusted || !says_who_asks(spelled),
     }
 }
