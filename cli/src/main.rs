@@ -27,6 +27,10 @@ use std::process::ExitCode;
 use crate::args::{Args, Command};
 use crate::exit::{Exit, Failure};
 
+#[cfg(all(feature = "jemalloc", target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     match run() {
         Ok(exit) => exit.into(),

@@ -1,12 +1,14 @@
 //! That it makes no difference which runtime carries the connections, and what they cost in memory.
 
 use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::app::{app, fingerprint};
 use crate::gesher::Server;
 use crate::http::Head;
 use crate::process::{PATIENCE, Process};
-use crate::visitor::{get, send};
+use crate::visitor::{ask, get, send};
 
 /// The runtimes of this build.
 const RUNTIMES: &[&str] = &[
@@ -46,8 +48,7 @@ fn an_idle_process_and_a_hundred_idle_visitors_cost_little_memory() {
         let client = server.join(format!("http://{app}"), &format!("--runtime {runtime}"));
         assert_eq!(get(server.address, "/").unwrap().0, 200);
         let is_at_most = |process: &Process, kib: u64, when: &str| {
-            let used = process.kib("RssAnon");
-            assert!(used <= kib, "{runtime}: {used} KiB, {when}");
+            comes_down_to(process, kib, &format!("{runtime}: {when}"));
         };
         is_at_most(&server.process, 3 * 1024, "the gateway is idle");
         is_at_most(&client, 3 * 1024, "the connector is idle");
@@ -69,5 +70,32 @@ fn an_idle_process_and_a_hundred_idle_visitors_cost_little_memory() {
         is_at_most(&client, 12 * 1024, "the connector has served a hundred visitors");
         // Argon2 needs 7 MiB; twice that would be one block for each of its two runs.
         assert!(server.process.kib("VmHWM") - server.process.kib("RssFile") <= 13 * 1024, "{runtime}");
+    }
+}
+
+#[test]
+fn the_memory_of_many_who_do_not_read_goes_back_to_the_system() {
+    let large = vec![b'x'; 1 << 20];
+    let app = app(move |exchange| exchange.respond("200 OK", "", &large));
+    for runtime in RUNTIMES.iter().filter(|_| cfg!(feature = "jemalloc")) {
+        let server = Server::with(&format!("--runtime {runtime}"));
+        let _client = server.join(format!("http://{app}"), &format!("--runtime {runtime}"));
+        let visitors: Vec<_> = (0..100).map(|_| ask(server.address, "/").unwrap()).collect();
+        let start = Instant::now();
+        while server.process.kib("RssAnon") < 12 * 1024 {
+            assert!(start.elapsed() < PATIENCE, "{runtime}: little waits for them");
+            thread::sleep(Duration::from_millis(100));
+        }
+        drop(visitors);
+        comes_down_to(&server.process, 4 * 1024, runtime);
+    }
+}
+
+/// Waits until a process has no more memory than this: what is free goes back to the system within some 10 s.
+fn comes_down_to(process: &Process, kib: u64, when: &str) {
+    let start = Instant::now();
+    while process.kib("RssAnon") > kib {
+        assert!(start.elapsed() < PATIENCE, "{when}: {} KiB", process.kib("RssAnon"));
+        thread::sleep(Duration::from_millis(100));
     }
 }
