@@ -12,7 +12,7 @@ use gesher_runtime_smol as either;
 #[cfg(not(feature = "smol"))]
 use gesher_runtime_std as either;
 
-pub(crate) use either::{Listener, Service, bind, bind_everywhere, seed};
+pub(crate) use either::{Listener, Service, bind, bind_everywhere, raise_descriptor_limit, seed};
 
 #[cfg(not(any(feature = "smol", feature = "std")))]
 compile_error!("nothing can run without a runtime: enable the feature `smol` or `std`");
@@ -43,6 +43,16 @@ pub(crate) enum Runtime {
 }
 
 impl Runtime {
+    /// The most connections that it carries for one process.
+    pub(crate) fn connections_max(self) -> usize {
+        match self {
+            #[cfg(feature = "smol")]
+            Runtime::Smol => gesher_core::limits::CONNECTIONS_MAX as usize,
+            #[cfg(feature = "std")]
+            Runtime::Std => gesher_runtime_std::CONNECTIONS_MAX,
+        }
+    }
+
     /// Runs `services` until they are asked to stop.
     pub(crate) fn run(self, services: Vec<Service>, options: Options) -> io::Result<Stopped> {
         match self {

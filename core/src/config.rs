@@ -91,12 +91,20 @@ impl GatewayConfig {
         self
     }
 
+    /// A signature that is remembered, in a tree that may be half empty.
+    const SIGNATURE_BYTES: usize = 128;
+    /// An address in all tables that count or remember those of joins, likewise.
+    const ADDRESS_BYTES: usize = 768;
+
     /// The most memory that this gateway's connections can make it hold.
     pub fn memory_bound(&self) -> MemoryBound {
         MemoryBound {
             pool_bytes: self.memory_bytes,
             connections: limits::CONNECTIONS_MAX as usize,
             links: self.connectors_max + limits::LINKS_WITHOUT_HELLO_MAX as usize,
+            waiting: limits::WAITING_MAX,
+            joining_bytes: limits::REPLAY_ENTRIES_MAX * Self::SIGNATURE_BYTES
+                + limits::ADDRESSES_MAX * Self::ADDRESS_BYTES,
         }
     }
 
@@ -132,7 +140,8 @@ fn checked_memory(bytes: usize) -> Result<usize, ConfigError> {
 }
 
 /// The most memory that the connections of a process can make it hold (docs/protocol.md, flow control): the pool for
-/// the windows of exchanges, the buffers of connections, and the records of links.
+/// the windows of exchanges, the buffers of connections, the records of links, the heads of requests that wait for room,
+/// and what is remembered of joins.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MemoryBound {
     /// What `--memory` says.
@@ -141,18 +150,43 @@ pub struct MemoryBound {
     pub connections: usize,
     /// Links at once.
     pub links: usize,
+    /// Requests at once that wait for room.
+    pub waiting: usize,
+    /// Signatures and addresses of joins.
+    pub joining_bytes: usize,
 }
 
 impl MemoryBound {
-    /// What one connection can hold in its buffers.
-    pub const CONNECTION_BYTES: usize = limits::RECEIVE_BUFFER_BYTES + limits::SEND_BUFFER_BYTES;
+    /// What one connection can hold: its buffers, and the state of its machine.
+    pub const CONNECTION_BYTES: usize =
+        limits::RECEIVE_BUFFER_BYTES + limits::SEND_BUFFER_BYTES + limits::EXCHANGE_BYTES * 4;
     /// What one link can hold beside them: records being opened, gathered and sealed, and its place in lists of connectors.
     pub const LINK_BYTES: usize =
         limits::MESSAGE_BYTES_MAX * 4 + limits::PEERS_LISTS_MAX * limits::PEER_BYTES_MAX;
 
+    /// The figures of one connector, which each link may have asked for.
+    const FIGURES_BYTES: usize = 96;
+
+    /// The same where there are no more connections than this: as many as a runtime carries, or descriptors allow.
+    #[must_use]
+    pub fn with_connections_max(self, connections_max: usize) -> Self {
+        let [connections, links, waiting] =
+            [self.connections, self.links, self.waiting].map(|count| count.min(connections_max));
+        Self { connections, links, waiting, ..self }
+    }
+
+    /// What all links can hold, in bytes.
+    pub fn links_bytes(self) -> usize {
+        self.links * (Self::LINK_BYTES + self.links * Self::FIGURES_BYTES)
+    }
+
     /// All of it, in bytes.
     pub fn total_bytes(self) -> usize {
-        self.pool_bytes + self.connections * Self::CONNECTION_BYTES + self.links * Self::LINK_BYTES
+        self.pool_bytes
+            + self.connections * Self::CONNECTION_BYTES
+            + self.links_bytes()
+            + self.waiting * limits::LINK_HEAD_BYTES_MAX
+            + self.joining_bytes
     }
 }
 
@@ -219,7 +253,13 @@ impl ConnectorConfig {
 
     /// The most memory that this connector's connections can make it hold.
     pub fn memory_bound(&self) -> MemoryBound {
-        MemoryBound { pool_bytes: self.memory_bytes, connections: limits::STREAMS_MAX as usize, links: 1 }
+        MemoryBound {
+            pool_bytes: self.memory_bytes,
+            connections: limits::CONNECTIONS_MAX as usize,
+            links: 1,
+            waiting: 0,
+            joining_bytes: 0,
+        }
     }
 
     /// What the app is told that it is called.
