@@ -44,8 +44,8 @@ pub const LINGER_STRETCH_BYTES_MIN: usize = 5 * 1024;
 pub const REST_WAIT: Duration = Duration::from_millis(1);
 /// How long the app may neither take a request byte nor send one before its final head (`--response-timeout`).
 pub const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
-/// A visitor that has taken nothing of what waits for it for so long makes room where places run out; no network of
-/// somebody who reads rests longer than a lost packet or two.
+/// A visitor that has taken nothing of what waits for it, or sent nothing of a body, for so long makes room where places
+/// run out; no network of somebody who reads or sends rests longer than a lost packet or two.
 pub const STALL: Duration = Duration::from_secs(5);
 /// How long a visitor may take no byte of waiting output (`--send-timeout`).
 pub const SEND_TIMEOUT: Duration = Duration::from_secs(5 * 60);

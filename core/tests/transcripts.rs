@@ -1998,6 +1998,39 @@ fn after_the_final_head_a_body_may_rest_as_long_as_it_likes() {
 }
 
 #[test]
+fn where_places_run_out_whose_body_rests_makes_room_and_whose_body_comes_does_not() {
+    assert_snapshot!(conversation("bodies that rest where places run out", 71, 20, |world| {
+        start(world, |request| match request.target.as_str() {
+            "/mirror" => {
+                vec![Act::send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Act::Mirror]
+            }
+            _ => vec![Act::WaitMs(60_000)],
+        });
+        let upload =
+            |path| format!("POST {path} HTTP/1.1\r\nHost: example.org\r\nContent-Length: 100\r\n\r\nhello");
+        let answered = ask(world, upload("/mirror"));
+        let unanswered = ask(world, upload("/wait"));
+        let comes = ask(world, upload("/mirror"));
+        let waits = ask(world, get("/wait"));
+        let is_open = |world: &World| [answered, unanswered, comes, waits].map(|v| world.ended(v).is_none());
+        world.make_room("gateway");
+        world.run_ms(4_000);
+        assert_eq!(is_open(world), [true; 4], "a pause is no rest");
+        world.send(comes, "world");
+        world.run_ms(2_000);
+        world.make_room("gateway");
+        world.run_ms(100);
+        assert_eq!(is_open(world), [false, true, true, true], "the longest first");
+        world.make_room("gateway");
+        world.run_ms(100);
+        assert_eq!(is_open(world), [false, false, true, true]);
+        world.make_room("gateway");
+        world.run_ms(100);
+        assert_eq!(is_open(world), [false, false, true, true], "whoever waits for the app is waited for");
+    }));
+}
+
+#[test]
 fn an_idle_visitor_is_let_go_after_75_seconds() {
     assert_snapshot!(conversation("an idle visitor", 50, 20, |world| {
         world.start_gateway(as_usual);

@@ -111,11 +111,13 @@ impl Visitor {
         Ok(Turn::Want(Want { acknowledge, ..self.want(io) }))
     }
 
-    /// Whether it does nothing that others should wait for: it takes nothing of what waits for it, or no request is under
-    /// way; a part of a head may have come.
+    /// Whether it does nothing that others should wait for: it takes nothing of what waits for it, it sends nothing of a
+    /// body, or no request is under way; a part of a head may have come.
     pub(super) fn rest(&self, io: &Io) -> Option<Rest> {
         let is_idle = self.carried.is_none() && self.waiting.is_none() && self.ending.is_none();
-        self.watch.waits_since(&io.output).map(Rest::Stalls).or(is_idle.then_some(Rest::Idle))
+        let body_rests_since = self.carried.as_ref().and_then(|carried| carried.rests_since);
+        let stalls_since = [self.watch.waits_since(&io.output), body_rests_since].into_iter().flatten().min();
+        stalls_since.map(Rest::Stalls).or(is_idle.then_some(Rest::Idle))
     }
 
     pub(super) fn lost(&mut self, cx: &mut Cx<'_>, why: Lost) {

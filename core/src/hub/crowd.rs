@@ -67,7 +67,7 @@ impl Crowd {
 pub(crate) enum Rest {
     /// Nothing is under way.
     Idle,
-    /// Something is, and it has waited for the visitor since then: it makes room after [`limits::STALL`].
+    /// Something is, and it has waited for the visitor to take or send since then: it makes room after [`limits::STALL`].
     Stalls(Instant),
 }
 

@@ -52,6 +52,8 @@ pub(super) struct Carried {
     pub(super) close: bool,
     /// The visitor does not wait for a 100.
     pub(super) sends: bool,
+    /// Since when the visitor has sent nothing of the body, which is waited for.
+    pub(super) rests_since: Option<Instant>,
     /// The lane has no room: nothing is read.
     pub(super) blocked: bool,
 }
@@ -143,7 +145,7 @@ impl Visitor {
             Ok(sent) => sent,
             Err(trouble) => return self.give_up(carried, trouble, cx, io),
         };
-        if let Some(trouble) = self.overdue(&carried, moved || sent, sent, cx.now.mono, io) {
+        if let Some(trouble) = self.overdue(&mut carried, moved || sent, sent, cx.now.mono, io) {
             return self.give_up(carried, trouble, cx, io);
         }
         match (&carried.response, &carried.request) {
@@ -358,7 +360,7 @@ impl Visitor {
     /// once it has the whole request, and runs before that while it takes nothing of what waits for it.
     fn overdue(
         &mut self,
-        carried: &Carried,
+        carried: &mut Carried,
         moved: bool,
         sent: bool,
         now: Instant,
@@ -367,6 +369,11 @@ impl Visitor {
         let is_awaited = matches!(carried.response, Response::Awaited);
         let has_body = matches!(carried.request, Request::Body(_));
         let waits_for_visitor = has_body && carried.sends && !carried.blocked;
+        carried.rests_since = match carried.rests_since {
+            _ if !waits_for_visitor || carried.response.is_tunnel() => None,
+            Some(since) if !sent => Some(since),
+            _ => Some(now),
+        };
         // What waits to be taken has a time of its own; and what a tunnel carries is the app's to judge.
         let may_be_gone =
             io.input.ended() && io.output.is_empty() && !has_body && !carried.response.is_tunnel();

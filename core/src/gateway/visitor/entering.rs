@@ -230,6 +230,7 @@ impl Visitor {
             unreported: 0,
             close,
             sends,
+            rests_since: None,
             blocked: false,
         }));
         Ok(())

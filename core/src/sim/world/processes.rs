@@ -214,10 +214,20 @@ impl World {
     /// Asks a process to stop in good order, as a signal does.
     pub fn drain(&mut self, name: &str) {
         self.note_trouble(&format!("{name} is asked to stop"));
+        self.tell(name, |process, cx| process.drain(cx));
+    }
+
+    /// Asks a process to let go of connections, as a runtime does when descriptors run out.
+    pub fn make_room(&mut self, name: &str) {
+        self.note_trouble(&format!("{name} has no room for connections"));
+        self.tell(name, |process, cx| process.make_room(cx));
+    }
+
+    fn tell(&mut self, name: &str, what: impl FnOnce(&dyn Process, &mut Cx<'_>)) {
         let process = self.process(name);
         let state = &self.processes[process];
         let mut fx = Effects::default();
-        state.process.drain(&mut Cx { now: state.outside.now(), fx: &mut fx });
+        what(&*state.process, &mut Cx { now: state.outside.now(), fx: &mut fx });
         state.outside.mail().wakes.append(&mut fx.wakes);
         self.deliver(process, None);
     }
