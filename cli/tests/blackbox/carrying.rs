@@ -257,9 +257,10 @@ fn an_app_hears_soon_that_a_visitor_closed_while_it_had_nothing_to_say() {
         tell.lock().unwrap().send(end).map_err(io::Error::other)
     });
     let tunnel = Tunnel::to(format!("http://{address}"));
-    for path in ["/events", "/poll"] {
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket\r\n";
+    for (path, fields) in [("/events", ""), ("/poll", ""), ("/upgrade", upgrade)] {
         let mut wire = Wire::to(tunnel.address());
-        wire.send(format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n\r\n"));
+        wire.send(format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n{fields}\r\n"));
         drop(wire);
         assert_eq!(gone.recv_timeout(PATIENCE), Ok(0), "{path}");
         tunnel.server.process.line(&format!("GET {path} "));

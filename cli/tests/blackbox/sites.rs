@@ -8,10 +8,11 @@ use std::sync::Mutex;
 use std::sync::mpsc::channel;
 
 use crate::app::{app, fingerprint, noise, standard};
-use crate::gesher::Tunnel;
-use crate::outside::{Folder, curl, nginx, own_address, program, python_site};
+use crate::gesher::{Server, Tunnel};
+use crate::outside::{Folder, curl, nginx, own_address, program, python_app, python_site};
 use crate::process::PATIENCE;
 use crate::visitor::ask;
+use crate::wire::Wire;
 
 /// Status, and the fields named, in the order in which curl is asked for them.
 fn head(url: &str, more: &[&str], fields: &[&str]) -> String {
@@ -40,6 +41,47 @@ fn a_python_site_of_http_1_0_is_served_whole() {
     // Python closes after each answer; the visitor's connection stays.
     let (url, format) = (tunnel.url("/"), "%{num_connects} ");
     assert_eq!(curl(&["-o", "/dev/null", "-o", "/dev/null", "-w", format, &url, &url]), "1 0 ");
+}
+
+/// Python's server with keep-alive: it waits on one connection for the next request, and serves no other meanwhile.
+const ONE_AT_A_TIME: &str = r#"
+import http.server
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0))) or b"none"
+        self.send_response_only(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *arguments):
+        pass
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+print("port", server.server_port)
+server.serve_forever()
+"#;
+
+#[test]
+fn a_server_that_serves_one_connection_at_a_time_keeps_nobody_waiting_for_an_idle_one() {
+    let Some((_site, address)) = python_app(ONE_AT_A_TIME) else { return };
+    // An idle connection is kept for 4 s: whoever waits for that gets a 504.
+    let server = Server::with("--response-timeout 2s");
+    let _client = server.join(format!("http://{address}"), "");
+    let (mut first, mut second) = (Wire::to(server.address), Wire::to(server.address));
+    let ok = "HTTP/1.1 200 OK\r\nDate: *\r\nContent-Length: 4\r\n\r\n";
+    for _ in 0..3 {
+        first.send("POST / HTTP/1.1\r\nHost: gateway.test\r\nContent-Length: 4\r\n\r\n");
+        second.send("GET / HTTP/1.1\r\nHost: gateway.test\r\n\r\n");
+        first.send("body");
+        first.expect("the first", &format!("{ok}body"));
+        second.expect("the second", &format!("{ok}none"));
+    }
 }
 
 #[test]
