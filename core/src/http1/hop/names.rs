@@ -214,9 +214,12 @@ fn split_scheme(uri: &[u8]) -> Option<(Option<bool>, &[u8])> {
 
 /// Whether two authorities name the same host and port under one scheme. One with user information names none.
 fn same_authority(https: bool, a: &[u8], b: &[u8]) -> bool {
-    let port: &[u8] = if https { b":443" } else { b":80" };
+    let default: &[u8] = if https { b":443" } else { b":80" };
     let bare = |authority| {
-        <[u8]>::strip_suffix(authority, port).or(authority.strip_suffix(b":")).unwrap_or(authority)
+        let host = host_of(authority);
+        let port = &authority[host.len()..];
+        let is_host = host.ends_with(b"]") || !host.contains(&b':');
+        if is_host && (port == b":" || port == default) { host } else { authority }
     };
     bare(a).eq_ignore_ascii_case(bare(b))
 }
@@ -254,6 +257,8 @@ fn split_outside_quotes(value: &[u8], separator: u8) -> impl Iterator<Item = &[u
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const VISITOR: &[u8] = b"shop.example";
@@ -293,6 +298,9 @@ mod tests {
             "http:/localhost:3000/",
             "http://localhost:30001/",
             "http://localhost:3000.evil/",
+            "http://localhost:3000:/",
+            "http://localhost:3000:80/",
+            "https://localhost:3000:443/",
             "http://localhost:3000@evil/",
             "http://a@localhost:3000/",
             "http://a.localhost:3000/",
@@ -318,6 +326,47 @@ mod tests {
         assert!(!same(true, "a.example:80", "a.example"));
         assert!(!same(false, "a.example:8080", "a.example"));
         assert!(!same(false, "[::1]", "[::2]"));
+        assert!(!same(false, "a.example:80:80", "a.example"));
+        assert!(same(true, "[::1]:443", "[::1]:") && !same(true, "[::1]:80", "[::1]"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_translated_and_translated_back_is_what_it_was(rest in "([/?#][!-=?-~]{0,20})?") {
+            let names = names(false);
+            let uri = format!("http://shop.example{rest}");
+            let there = written(|out| _ = to_target().put_uri(out, uri.as_bytes()));
+            prop_assert_eq!(&there, &format!("http://localhost:3000{rest}"));
+            let back = written(|out| _ = names.to_visitor().put_uri(out, there.as_bytes()));
+            prop_assert_eq!(&back, &uri);
+            let listed = format!("<{there}>; rel=a, </b>");
+            let back = written(|out| _ = names.to_visitor().put_references(out, listed.as_bytes()));
+            prop_assert_eq!(back, format!("<{uri}>; rel=a, </b>"));
+            let page = format!("0; url={there}");
+            let back = written(|out| names.to_visitor().put_refresh(out, page.as_bytes()));
+            prop_assert_eq!(back, format!("0; url={uri}"));
+        }
+
+        #[test]
+        fn no_name_that_only_begins_or_ends_alike_is_translated(
+            scheme in "(http:|HTTPS:|)//",
+            before in "[a-z0-9.@:/-]{0,2}",
+            after in "[a-z0-9.@:%-]{0,4}",
+            rest in "([/?#][!-=?-~]{0,20})?",
+            visitor_https: bool,
+        ) {
+            prop_assume!(!before.is_empty() || !after.is_empty());
+            let names = names(visitor_https);
+            let back = names.to_visitor();
+            let uri = format!("{scheme}{before}localhost:3000{after}{rest}");
+            prop_assert_eq!(&written(|out| _ = back.put_uri(out, uri.as_bytes())), &uri);
+            let listed = format!("<{uri}>; rel=a");
+            prop_assert_eq!(&written(|out| _ = back.put_references(out, listed.as_bytes())), &listed);
+            let page = format!("0; url={uri}");
+            prop_assert_eq!(&written(|out| back.put_refresh(out, page.as_bytes())), &page);
+            let asked = format!("{scheme}{before}shop.example.{after}{rest}");
+            prop_assert_eq!(&written(|out| _ = to_target().put_uri(out, asked.as_bytes())), &asked);
+        }
     }
 
     #[test]
