@@ -8,7 +8,7 @@ use crate::app::{app, fingerprint};
 use crate::gesher::Server;
 use crate::http::Head;
 use crate::process::{PATIENCE, Process};
-use crate::visitor::{ask, get, send};
+use crate::visitor::{get, send};
 
 /// The runtimes of this build.
 const RUNTIMES: &[&str] = &[
@@ -73,14 +73,15 @@ fn an_idle_process_and_a_hundred_idle_visitors_cost_little_memory() {
     }
 }
 
+#[cfg(all(feature = "jemalloc", target_env = "gnu"))]
 #[test]
 fn the_memory_of_many_who_do_not_read_goes_back_to_the_system() {
     let large = vec![b'x'; 1 << 20];
     let app = app(move |exchange| exchange.respond("200 OK", "", &large));
-    for runtime in RUNTIMES.iter().filter(|_| cfg!(feature = "jemalloc")) {
+    for runtime in RUNTIMES {
         let server = Server::with(&format!("--runtime {runtime}"));
         let _client = server.join(format!("http://{app}"), &format!("--runtime {runtime}"));
-        let visitors: Vec<_> = (0..100).map(|_| ask(server.address, "/").unwrap()).collect();
+        let visitors: Vec<_> = (0..100).map(|_| crate::visitor::ask(server.address, "/").unwrap()).collect();
         let start = Instant::now();
         while server.process.kib("RssAnon") < 16 * 1024 {
             assert!(start.elapsed() < PATIENCE, "{runtime}: little waits for them");
