@@ -607,6 +607,7 @@ fn no_field_in_disguise_reaches_an_app_from_a_visitor_or_a_gateway() {
     let disguised = [
         "Transfer_Encoding: chunked",
         "Content_Length: 5",
+        "Content.Length: 5",
         "CONTENT_TYPE: text/plain",
         "Proxy_Authorization: x",
         "Keep_Alive: x",

@@ -513,10 +513,12 @@ fn put_trailers(fields: &[Field<'_>], out: &mut Vec<u8>) {
     }
 }
 
-/// `_` counts as `-`: applications behind CGI's rules cannot tell them apart.
+/// `_` counts as `-`, and so does every other sign: applications behind CGI's rules cannot tell them apart.
 pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
-    let name: Vec<u8> =
-        name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() }).collect();
+    let name: Vec<u8> = name
+        .iter()
+        .map(|&byte| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' })
+        .collect();
     NO_TRAILERS.iter().any(|forbidden| name == forbidden.as_bytes())
         || NO_TRAILER_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }
@@ -599,9 +601,14 @@ mod tests {
 
     #[test]
     fn trailers_that_would_mislead_are_known_in_any_spelling() {
-        for name in
-            ["Host", "TRANSFER-ENCODING", "x_forwarded_for", "X-Forwarded-Anything", "Proxy-Authorization"]
-        {
+        for name in [
+            "Host",
+            "TRANSFER-ENCODING",
+            "x_forwarded_for",
+            "content.length",
+            "X-Forwarded-Anything",
+            "Proxy-Authorization",
+        ] {
             assert!(is_forbidden_trailer(name.as_bytes()), "{name}");
         }
         for name in ["Grpc-Status", "Digest", "Server-Timing", "X-Forwarded", "Proxied"] {
