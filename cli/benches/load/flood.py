@@ -2,7 +2,7 @@
 """Floods a gateway, and shows what another visitor and another connector notice of it.
 
     cargo build --release
-    python3 cli/benches/load/flood.py                        # all floods, some 20 minutes
+    python3 cli/benches/load/flood.py                        # all floods, some 30 minutes
     python3 cli/benches/load/flood.py idle unread --seconds 5 --rest 10
 
 Everything is on loopback and bounded in number and time: an app, a gateway with a connector, nginx as a plain proxy to the
@@ -35,6 +35,7 @@ from attackers import FLOODS, request, serve
 
 VISITOR = ("127.0.2.1", 0)
 JOIN_SECONDS_MAX = 5
+SETTLE_SECONDS = 25  # until the memory in which keys were derived has gone back
 ENVIRONMENT = {**os.environ, "GESHER_SECRET": "flood-on-loopback-and-nowhere-else", "GESHER_PIN": "FKQ7M2XW9T"}
 COLUMNS = ["flood", "beside", "p50", "p99", "p50 after", "p99 after", "MiB before", "most", "after", "bound",
            "descriptors most", "after", "join s", "holds"]
@@ -166,7 +167,6 @@ class Flooded:
             self.processes[0].stdout.readline()
             self.processes.append(gesher(options, *client(self.to, app)))
             self.bounds = [bound(options, *server, descriptors=flood.descriptors), bound(options, *client(self.to, app))]
-        time.sleep(1.5)
 
     def held(self):
         return [held(process) for process in self.processes]
@@ -235,6 +235,7 @@ async def measure(options, name, folder, app, alone):
     try:
         for beside in ("gesher", "nginx") if flood.beside_nginx else ("gesher",):
             flooded.append(Flooded(options, flood, beside, folder, app))
+        await asyncio.sleep(SETTLE_SECONDS)
         for each in flooded:
             await each.suffer()
         for each in flooded:
