@@ -116,7 +116,10 @@ impl Visitor {
     pub(super) fn rest(&self, io: &Io) -> Option<Rest> {
         let is_idle = self.carried.is_none() && self.waiting.is_none() && self.ending.is_none();
         let body_rests_since = self.carried.as_ref().and_then(|carried| carried.rests_since);
-        let stalls_since = [self.watch.waits_since(&io.output), body_rests_since].into_iter().flatten().min();
+        let stalls_since = match (self.watch.waits_since(&io.output), body_rests_since) {
+            (Some(output), Some(body)) => Some(output.min(body)),
+            (output, body) => output.or(body),
+        };
         stalls_since.map(Rest::Stalls).or(is_idle.then_some(Rest::Idle))
     }
 
