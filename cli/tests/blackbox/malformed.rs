@@ -344,7 +344,7 @@ fn every_malformed_body_is_a_400_and_no_app_has_it_whole() {
         wire.finish();
         wire.expect_last(&part, &answer);
     }
-    tunnel.server.process.lines("sent: the connection ended inside a body (id ", 4);
+    tunnel.server.process.lines("sent: the connection ended inside a body (POST /upload, id ", 4);
     // Some were refused before the app was asked at all; none of those that it saw was whole, but for this one.
     let mut wire = Wire::to(tunnel.address());
     wire.send(format!("{CHUNKED}5\r\nhello\r\n0\r\n\r\n"));
