@@ -26,13 +26,18 @@ pub(super) fn pool(mut input: Input<'_>) {
             0 | 1 => {
                 let free = total - used;
                 let purpose = [Purpose::Short, Purpose::Long, Purpose::Speed][input.below(3)];
+                // None where more is in use than this purpose may have: then not even nothing is lent.
                 let (lease, room) = match purpose {
-                    _ if what == 1 => (pool.borrow(bytes), (free / 4).min((total / 2).saturating_sub(used))),
-                    Purpose::Short => (pool.reserve(bytes, purpose), free),
-                    Purpose::Long => (pool.reserve(bytes, purpose), (total / 4 * 3).saturating_sub(used)),
-                    Purpose::Speed => (pool.reserve(bytes, purpose), (total / 2).saturating_sub(used)),
+                    _ if what == 1 => {
+                        let room = (total / 2).checked_sub(used).map(|room| room.min(free / 4));
+                        (pool.borrow(bytes), room)
+                    }
+                    Purpose::Short => (pool.reserve(bytes, purpose), Some(free)),
+                    Purpose::Long => (pool.reserve(bytes, purpose), (total / 4 * 3).checked_sub(used)),
+                    Purpose::Speed => (pool.reserve(bytes, purpose), (total / 2).checked_sub(used)),
                 };
-                assert_eq!(lease.is_some(), bytes <= room, "{purpose:?}: {bytes} of {room}");
+                let expected = room.is_some_and(|room| bytes <= room);
+                assert_eq!(lease.is_some(), expected, "{purpose:?}: {bytes} of {room:?}");
                 leases.extend(lease.map(|lease| (lease, bytes)));
             }
             2 => _ = leases.pop(),
