@@ -121,8 +121,15 @@ impl GatewayLink {
             self.tell_peers(cx.now);
         }
         self.mux.write(cx, io);
-        // Who was told that there is no room has no reason to stay, and may not keep the connection.
-        let is_over = self.mux.is_done() || self.timers.is_due(Why::Drain, cx.now.mono);
+        // Who was told that there is no room has no reason to stay, and may not keep the connection, not even by taking
+        // nothing of what it is told.
+        if self.timers.is_due(Why::Drain, cx.now.mono) {
+            self.timers.clear(Why::Drain);
+            self.timers.set(Why::Linger, cx.now.mono + limits::FAREWELL);
+        } else if self.timers.is_due(Why::Linger, cx.now.mono) {
+            return Err(LinkFault::Silent.into());
+        }
+        let is_over = self.mux.is_done() || self.timers.is_set(Why::Linger);
         let end = is_over.then(|| self.mux.close(cx, io));
         let wake_at = self.mux.next_deadline().into_iter().chain(self.timers.next()).min();
         Ok(Want { read: !again, wake_at, again, end, ..Want::default() })
