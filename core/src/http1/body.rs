@@ -20,7 +20,7 @@
 
 use super::Violation;
 use super::head::{Bounds, Field, HeadKind, HeadScan, RequestHead, ResponseHead, Version};
-use super::head::{is_field_lines, is_token, is_value_byte, list, parse_fields, values};
+use super::head::{is_field_lines, is_token, is_value_byte, list, parse_fields, unveiled, values};
 use crate::buf::{RecvBuf, SendBuf};
 use crate::limits;
 
@@ -513,12 +513,8 @@ fn put_trailers(fields: &[Field<'_>], out: &mut Vec<u8>) {
     }
 }
 
-/// `_` counts as `-`, and so does every other sign: applications behind CGI's rules cannot tell them apart.
 pub(crate) fn is_forbidden_trailer(name: &[u8]) -> bool {
-    let name: Vec<u8> = name
-        .iter()
-        .map(|&byte| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' })
-        .collect();
+    let name = unveiled(name);
     NO_TRAILERS.iter().any(|forbidden| name == forbidden.as_bytes())
         || NO_TRAILER_PREFIXES.iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }

@@ -659,6 +659,14 @@ fn is_port(digits: &[u8]) -> bool {
         && str::from_utf8(digits).is_ok_and(|text| text.len() <= 5 && text.parse::<u16>().is_ok())
 }
 
+/// A field's name in lower case with a `-` for every sign: CGI and its heirs cannot tell `_` from `-`, and some servers make
+/// `_` of every sign (lighttpd).
+pub(super) fn unveiled(name: &[u8]) -> Vec<u8> {
+    name.iter()
+        .map(|byte| if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' })
+        .collect()
+}
+
 /// RFC 9110, 5.6.2.
 fn is_token_byte(byte: u8) -> bool {
     const TABLE: [bool; 256] = {

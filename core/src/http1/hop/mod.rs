@@ -66,7 +66,7 @@ pub use self::response::{LinkResponse, VisitorResponse, response_to_link, respon
 use std::io::Write;
 
 use super::Violation;
-use super::head::{Field, is_token, is_valid_authority};
+use super::head::{Field, is_token, is_valid_authority, unveiled};
 use crate::limits;
 
 /// What the app is told that it is called (`--host-header`).
@@ -347,17 +347,14 @@ fn says_who_asks(name: &[u8]) -> bool {
         || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
-/// Whether a request's field is another one in disguise: with `_` for a `-`, CGI and its heirs cannot tell it from one
-/// that frames, routes, authenticates or says who asks. Some servers make `_` of every sign (lighttpd).
+/// Whether a request's field is another one in disguise: CGI and its heirs cannot tell it from one that frames, routes,
+/// authenticates or says who asks ([`unveiled`]).
 fn is_disguise(name: &[u8]) -> bool {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
-    if name.iter().all(is_plain) {
+    if name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-') {
         return false;
     }
-    let unveiled: Vec<u8> = name.iter().map(|byte| if is_plain(byte) { *byte } else { b'-' }).collect();
-    Name::of(&unveiled) != Name::Other
-        || unveiled.eq_ignore_ascii_case(b"content-type")
-        || says_who_asks(&unveiled)
+    let name = unveiled(name);
+    Name::of(&name) != Name::Other || name == b"content-type" || says_who_asks(&name)
 }
 
 /// The elements of a list, without white space around them; empty ones are left out (RFC 9110, 5.6.1).
