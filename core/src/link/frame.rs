@@ -7,8 +7,8 @@
 //!   00 00 05  │    03    │ 00 00 00 07 │ "Hello"          DATA on stream 7
 //!   00 00 04  │    06    │ 00 00 00 07 │ 00 00 40 00      WINDOW on stream 7: 16,384 bytes more
 //! ```
-//! HELLO, REQUEST, PEERS and STATS carry TLVs (type u8, length u16, value). Frames and TLVs of unknown types are skipped, a TLV
-//! that is missing stands for zero or nothing, and of one that comes twice the last counts.
+//! HELLO, REQUEST, PEERS and STATS carry TLVs (type u8, length u16, value). Frames and TLVs of unknown types are skipped, a
+//! TLV that is missing stands for zero or nothing, and of one that comes twice the last counts.
 
 use std::num::NonZeroU64;
 use std::{fmt, iter, mem};
@@ -350,12 +350,9 @@ impl Hello {
         }
         let mut hello = Self {
             streams_max: u32::from_be_bytes(bytes.array()?),
-            window: u32::from_be_bytes(bytes.array()?),
+            window: credit(bytes.array()?)?,
             ..Self::default()
         };
-        if hello.window > CREDIT_BYTES_MAX {
-            return Err(LinkFault::CreditOverflow);
-        }
         while let Some((kind, value)) = bytes.tlv()? {
             match kind {
                 Self::NAME => hello.name = name(value)?.to_owned(),
@@ -434,8 +431,8 @@ impl RequestNotes {
         while let Some((kind, value)) = entries.tlv()? {
             match kind {
                 Self::VISITOR => notes.visitor = NonZeroU64::new(u64::from_be_bytes(exactly(value)?)),
-                Self::RESPONSE_CREDIT => notes.response_credit = Some(credit(value)?),
-                Self::BODY_CREDIT => notes.body_credit = Some(credit(value)?),
+                Self::RESPONSE_CREDIT => notes.response_credit = Some(credit(exactly(value)?)?),
+                Self::BODY_CREDIT => notes.body_credit = Some(credit(exactly(value)?)?),
                 Self::ID => notes.id = u64::from_be_bytes(exactly(value)?),
                 _ => {}
             }
@@ -721,8 +718,8 @@ fn exactly<const N: usize>(bytes: &[u8]) -> Result<[u8; N], LinkFault> {
     bytes.try_into().map_err(|_| LinkFault::Frame)
 }
 
-fn credit(bytes: &[u8]) -> Result<u32, LinkFault> {
-    let credit = u32::from_be_bytes(exactly(bytes)?);
+fn credit(bytes: [u8; 4]) -> Result<u32, LinkFault> {
+    let credit = u32::from_be_bytes(bytes);
     if credit > CREDIT_BYTES_MAX { Err(LinkFault::CreditOverflow) } else { Ok(credit) }
 }
 
