@@ -260,19 +260,16 @@ impl TargetConn {
     fn rest(&mut self, idle_max: Option<Duration>, visitor: Option<NonZeroU64>, cx: &mut Cx<'_>) {
         let most = if self.logged_in { limits::TARGET_LOGIN_IDLE } else { limits::TARGET_IDLE };
         let now = cx.now.mono;
-        let until = now + idle_max.unwrap_or(most).min(most);
+        let mut until = now + idle_max.unwrap_or(most).min(most);
         self.reused = true;
         self.scratch = Vec::new();
         self.timers.clear_all();
-        self.stage = Stage::Idle;
         if !self.logged_in
             && let Some(exchange) = self.hub.dials.next()
         {
-            self.timers.clear_all();
-            self.stage = Stage::Taken(exchange);
-            return;
+            return self.stage = Stage::Taken(exchange);
         }
-        let mut until = until;
+        self.stage = Stage::Idle;
         match visitor {
             _ if !self.logged_in => until = self.hub.idle.add(self.port, until, now),
             Some(visitor) => self.hub.idle.add_login(visitor, self.port, until, now, cx.fx),

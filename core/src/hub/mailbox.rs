@@ -489,9 +489,8 @@ impl Exchange {
         self.deliver(fx, |to_http| to_http.head = Some(head));
     }
 
-    /// Delivers a head; an informational one takes the place of one that was not read yet, unless that is a
-    /// 100. False if there is no memory
-    /// for it.
+    /// Delivers a head; an informational one takes the place of one that was not read yet, unless that is a 100. False if
+    /// there is no memory for it.
     #[must_use]
     pub(crate) fn deliver_head(&self, head: LinkHead, interim: bool, fx: &mut Effects) -> bool {
         self.deliver_text(head.text.len(), fx, |to_http| {

@@ -415,12 +415,11 @@ impl Visitor {
         let Some(again) = carried.again.take() else {
             return self.give_up(carried, trouble_of(failure), cx, io);
         };
-        let kind = again.head.kind;
         carried.log.connector = Some(Arc::clone(&carried.connector.label));
         let Carried { connector, request, facts, log, began, until, sends, close, .. } = *carried;
         let pending = Box::new(Pending { again, request, facts, log, began, until, sends, close });
         if failure == Failure::Reset(ResetCode::Refused) {
-            connector.refused(Purpose::of(kind));
+            connector.refused(pending.purpose());
             self.begin_again(pending, cx, io);
             return Ok(true);
         }

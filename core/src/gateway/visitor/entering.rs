@@ -75,7 +75,7 @@ pub(super) enum Barred {
 
 impl Pending {
     /// What the request's memory is for.
-    fn purpose(&self) -> Purpose {
+    pub(super) fn purpose(&self) -> Purpose {
         Purpose::of(self.again.head.kind)
     }
 
